@@ -1,0 +1,169 @@
+"""The clients of a run: single requests that look at the answer, wrk and h2load, and idle connections."""
+
+import http.client
+import multiprocessing
+import os
+import re
+import socket
+import ssl
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from urllib.parse import urlsplit
+
+HERE = Path(__file__).resolve().parent
+PLAIN_HOST = "plain.localhost"
+WRK = "wrk -t1 -c32 --timeout 10s"
+# The same suite as in openssl.cnf: left to themselves the servers choose differently, and AES-256 costs more.
+H2LOAD = "h2load -t1 -c8 -m16 --tls13-ciphers=TLS_AES_128_GCM_SHA256"
+IDLE_DEADLINE_SECONDS = 300.0
+
+
+class Failed(Exception):
+    """Something that was asked for did not happen; the message goes into the report."""
+
+
+@dataclass(frozen=True)
+class Load:
+    """What a load generator saw."""
+
+    requests: int
+    seconds: float
+    data_bytes: int
+    failures: int
+
+
+def fetch(url: str, port: int, cert: Path) -> bytes:
+    """The body of `url` from 127.0.0.1, over HTTP/1.1; TLS believes only the run's own certificate."""
+    parts = urlsplit(url)
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+            if parts.scheme == "https":
+                context = ssl.create_default_context(cafile=str(cert))
+                connection = context.wrap_socket(connection, server_hostname=parts.hostname)
+            with connection:
+                status, body = _get(connection, parts.netloc, parts.path)
+    except (OSError, http.client.HTTPException) as problem:
+        raise Failed(f"{url}: {problem or type(problem).__name__}") from problem
+    if status != 200:
+        raise Failed(f"{url}: status {status}")
+    return body
+
+
+def fetch_h2(url: str) -> bytes:
+    """The body of `url` over HTTP/2. nghttp ends well whatever the status, so the caller compares the body."""
+    done = subprocess.run(["nghttp", "--timeout=10", url], capture_output=True, check=False)
+    if done.returncode != 0:
+        raise Failed(f"{url}: nghttp: {done.stderr.decode(errors='replace').strip()[-200:]}")
+    return done.stdout
+
+
+def wrk(url: str, host: str, seconds: int, cpu: int, miss_prefix: str | None = None) -> Load:
+    """HTTP/1.1 with kept connections; with `miss_prefix`, another address below /miss/ each time."""
+    command = [*WRK.split(), "-d", f"{seconds}s", "-H", f"Host: {host}", "-s", str(HERE / "load.lua"), url]
+    environment = {"OPENSSL_CONF": str(HERE / "openssl.cnf")}
+    if miss_prefix:
+        environment |= {"MISS_PREFIX": miss_prefix, "MISS_HOST": host}
+    text = _run_pinned(command, cpu, environment)
+    figures = re.search(r"^figures (\d+) (\d+) (\d+) (\d+)$", text, re.MULTILINE)
+    if not figures:
+        raise Failed(f"wrk: {text.strip()[-200:]}")
+    requests, micros, data, failures = (int(figure) for figure in figures.groups())
+    return Load(requests, micros / 1e6, data, failures)
+
+
+def h2load(url: str, port: int, seconds: int, cpu: int) -> Load:
+    """HTTP/2 over TLS."""
+    command = [*H2LOAD.split(), "-D", str(seconds), f"--connect-to=127.0.0.1:{port}", url]
+    text = _run_pinned(command, cpu, {})
+    done = re.search(r"(\d+) done, (\d+) succeeded, (\d+) failed, (\d+) errored, (\d+) timeout", text)
+    good = re.search(r"^status codes: (\d+) 2xx", text, re.MULTILINE)
+    data = re.search(r"\((\d+)\) data", text)
+    if not (done and good and data) or "Application protocol: h2\n" not in text:
+        raise Failed(f"h2load: {text.strip()[-200:]}")
+    requests, succeeded, failed, errored, timeout = (int(figure) for figure in done.groups())
+    failures = max(failed + errored + timeout, requests - min(succeeded, int(good.group(1))))
+    return Load(requests, float(seconds), int(data.group(1)), failures)
+
+
+def with_idle_connections(count: int, port: int, path: str, cert: Path, cpu: int, measure: Callable[[], int]) -> int:
+    """What `measure` says while `count` TLS connections are open, each after one request. A process of their own
+    holds them: one may not have enough file descriptors for both ends."""
+    here, there = multiprocessing.Pipe()
+    client = multiprocessing.Process(target=_hold, args=(there, count, port, path, cert, cpu), daemon=True)
+    client.start()
+    # Else the pipe would not end with that process.
+    there.close()
+    try:
+        problem = _receive(here)
+        measured = measure()
+        here.send("count")
+        still_open = int(_receive(here))
+    finally:
+        client.terminate()
+        client.join()
+    if still_open < count:
+        raise Failed(f"{still_open} of {count} idle connections were open: {problem or 'the others were closed'}")
+    return measured
+
+
+def _receive(pipe: Connection) -> str:
+    if not pipe.poll(IDLE_DEADLINE_SECONDS):
+        raise Failed(f"the connections were not open after {IDLE_DEADLINE_SECONDS:.0f} s")
+    try:
+        return str(pipe.recv())
+    except EOFError:
+        raise Failed("the process holding the connections ended") from None
+
+
+def _hold(pipe: Connection, count: int, port: int, path: str, cert: Path, cpu: int) -> None:
+    os.sched_setaffinity(0, {cpu})
+    context = ssl.create_default_context(cafile=str(cert))
+    held: list[ssl.SSLSocket] = []
+    problem = ""
+    try:
+        for _ in range(count):
+            raw = socket.create_connection(("127.0.0.1", port), timeout=30)
+            held.append(context.wrap_socket(raw, server_hostname="localhost"))
+            _get(held[-1], "localhost", path)
+    except (OSError, http.client.HTTPException) as error:
+        problem = str(error)
+    pipe.send(problem)
+    pipe.recv()
+    pipe.send(str(sum(_is_open(connection) for connection in held)))
+
+
+def _get(connection: socket.socket, host: str, path: str) -> tuple[int, bytes]:
+    """Status and body; the connection stays open."""
+    connection.sendall(f"GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+    response = http.client.HTTPResponse(connection)
+    response.begin()
+    body = response.read()
+    response.close()
+    return response.status, body
+
+
+def _is_open(connection: ssl.SSLSocket) -> bool:
+    connection.setblocking(False)
+    try:
+        return connection.recv(1) != b""
+    except ssl.SSLWantReadError:
+        return True
+    except OSError:
+        return False
+
+
+def _run_pinned(command: list[str], cpu: int, environment: dict[str, str]) -> str:
+    done = subprocess.run(
+        ["taskset", "-c", str(cpu), *command],
+        env={**os.environ, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise Failed(f"{command[0]} ended with {done.returncode}: {done.stdout.strip()[-200:]}")
+    return done.stdout

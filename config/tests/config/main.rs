@@ -1,0 +1,50 @@
+//! The areas of the tests: every example, the template and the presets are sound (`examples`),
+//! every bad file has its message checked in (`bad`), written values arrive in the model (`model`).
+
+#![allow(missing_docs)]
+
+mod bad;
+mod examples;
+mod model;
+
+use std::path::{Path, PathBuf};
+
+use sovereign_config::{Report, model::Proxy};
+
+/// The folder of this package.
+pub(crate) fn package() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).to_owned()
+}
+
+/// Parses text as `proxy.toml` in an empty folder.
+pub(crate) fn parse(text: &str) -> Result<Proxy, Report> {
+    sovereign_config::parse("proxy.toml", text, Path::new("/nonexistent"))
+}
+
+/// Every `.toml` file of a folder, in order.
+pub(crate) fn toml_files(folder: &Path) -> Vec<PathBuf> {
+    let mut files: Vec<PathBuf> = std::fs::read_dir(folder)
+        .expect("the folder is part of the repository")
+        .map(|entry| entry.expect("readable").path())
+        .filter(|path| {
+            path.extension()
+                .is_some_and(|extension| extension == "toml")
+        })
+        .collect();
+    files.sort();
+    files
+}
+
+/// Puts a certificate and its key, as far as the checks look at them, into a folder.
+pub(crate) fn write_certificate(folder: &Path) {
+    use std::os::unix::fs::PermissionsExt;
+    let write = |name: &str, label: &str, mode| {
+        let path = folder.join(name);
+        let text = format!("-----BEGIN {label}-----\nAA==\n-----END {label}-----\n");
+        std::fs::write(&path, text).expect("writable");
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).expect("ours");
+    };
+    write("chain.pem", "CERTIFICATE", 0o644);
+    write("key.pem", "PRIVATE KEY", 0o600);
+    write("open-key.pem", "PRIVATE KEY", 0o644);
+}

@@ -1,0 +1,68 @@
+//! The admin API: HTTP/1.1 on a Unix socket that only the daemon's own user may open. Stands
+//! alone because both ends live here: [`server`] for the daemon, [`client`] for the commands.
+
+pub mod client;
+pub mod server;
+pub mod socket;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+pub use client::{Client, ClientError};
+pub use server::serve;
+pub use socket::{SocketError, bind, remove};
+
+use crate::status::Status;
+
+/// What the admin API steers: the daemon, or a double in a test. An `Ok` text tells the operator
+/// what was done, an `Err` text why it was not; in that case nothing has changed.
+#[async_trait]
+pub trait Control: Send + Sync {
+    /// The daemon at this moment.
+    fn status(&self) -> Status;
+    /// Reads the configuration again and takes it, if it has no problem.
+    async fn reload(&self) -> Result<String, String>;
+    /// Replaces the running program, by itself or by another one.
+    async fn upgrade(&self, program: Option<PathBuf>) -> Result<String, String>;
+    /// Stops accepting and ends once requests under way are answered, or the deadline passes.
+    /// Returns when draining has begun.
+    async fn drain(&self, deadline: Option<Duration>) -> Result<String, String>;
+    /// Every metric in Prometheus' text format.
+    fn metrics(&self) -> String;
+}
+
+/// The body of `POST /upgrade`; may be left out.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UpgradeRequest {
+    /// An absolute path; the running program's own where it is left out.
+    pub program: Option<PathBuf>,
+}
+
+/// The body of `POST /drain`; may be left out.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DrainRequest {
+    /// The configuration's own where it is left out.
+    pub deadline_seconds: Option<f64>,
+}
+
+/// The answer to a request that changed something.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Done {
+    /// What was done.
+    pub message: String,
+}
+
+/// The answer to a request that failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refused {
+    /// Why.
+    pub error: String,
+}
+
+#[cfg(test)]
+mod tests;

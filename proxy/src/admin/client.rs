@@ -1,0 +1,203 @@
+//! The commands' end of the admin API.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Method, Request, StatusCode, header};
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper_util::rt::TokioIo;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::net::UnixStream;
+
+use super::{Done, DrainRequest, Refused, UpgradeRequest};
+use crate::status::Status;
+
+/// Why a command got no answer, or not the one it wanted.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// Nobody listens.
+    #[error(
+        "no sovereign-proxy answers on {}: is it running? Start it with `sovereign-proxy run`, \
+         or name its socket with --admin",
+        path.display()
+    )]
+    Absent {
+        /// The socket.
+        path: PathBuf,
+    },
+    /// The socket belongs to another user.
+    #[error(
+        "{} may not be opened by this user: run the command as the user that runs sovereign-proxy",
+        path.display()
+    )]
+    Forbidden {
+        /// The socket.
+        path: PathBuf,
+    },
+    /// The connection could not be made, for another reason.
+    #[error("connecting to {}", path.display())]
+    Connect {
+        /// The socket.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// What answers does not speak the admin API.
+    #[error("talking to {}", path.display())]
+    Exchange {
+        /// The socket.
+        path: PathBuf,
+        /// What went wrong.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The daemon did not answer in time.
+    #[error("{} did not answer within {} s", path.display(), limit.as_secs())]
+    Silent {
+        /// The socket.
+        path: PathBuf,
+        /// How long it was waited for.
+        limit: Duration,
+    },
+    /// The daemon said no; the text is its own.
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// A daemon to talk to. Each call is a connection of its own.
+#[derive(Debug, Clone)]
+pub struct Client {
+    socket: PathBuf,
+}
+
+impl Client {
+    /// The daemon behind that socket; nothing is opened yet.
+    pub fn new(socket: impl Into<PathBuf>) -> Self {
+        Self {
+            socket: socket.into(),
+        }
+    }
+
+    /// The socket.
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// `GET /status`.
+    pub async fn status(&self) -> Result<Status, ClientError> {
+        let body = self.call(Method::GET, "/status", Bytes::new()).await?;
+        self.parse(&body)
+    }
+
+    /// `GET /metrics`.
+    pub async fn metrics(&self) -> Result<String, ClientError> {
+        let body = self.call(Method::GET, "/metrics", Bytes::new()).await?;
+        Ok(String::from_utf8_lossy(&body).into_owned())
+    }
+
+    /// `POST /reload`; what was done, in words.
+    pub async fn reload(&self) -> Result<String, ClientError> {
+        self.change("/reload", &()).await
+    }
+
+    /// `POST /upgrade`; what was done, in words.
+    pub async fn upgrade(&self, program: Option<PathBuf>) -> Result<String, ClientError> {
+        self.change("/upgrade", &UpgradeRequest { program }).await
+    }
+
+    /// `POST /drain`; what was done, in words.
+    pub async fn drain(&self, deadline: Option<Duration>) -> Result<String, ClientError> {
+        let deadline_seconds = deadline.map(|deadline| deadline.as_secs_f64());
+        self.change("/drain", &DrainRequest { deadline_seconds })
+            .await
+    }
+
+    async fn change(&self, path: &str, body: &impl Serialize) -> Result<String, ClientError> {
+        let body = match serde_json::to_vec(body) {
+            Ok(body) if body == b"null" => Bytes::new(),
+            Ok(body) => body.into(),
+            Err(error) => return Err(self.exchange(error)),
+        };
+        let answer = self.call(Method::POST, path, body).await?;
+        self.parse(&answer).map(|Done { message }| message)
+    }
+
+    async fn call(&self, method: Method, path: &str, body: Bytes) -> Result<Bytes, ClientError> {
+        let silent = |_| ClientError::Silent {
+            path: self.socket.clone(),
+            limit: LIMIT,
+        };
+        tokio::time::timeout(LIMIT, self.exchange_one(method, path, body))
+            .await
+            .map_err(silent)?
+    }
+
+    async fn exchange_one(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+    ) -> Result<Bytes, ClientError> {
+        let stream = UnixStream::connect(&self.socket)
+            .await
+            .map_err(|error| self.unreachable(error))?;
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(|error| self.exchange(error))?;
+        let connection = tokio::spawn(connection);
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(header::HOST, "sovereign-proxy")
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(Full::new(body))
+            .map_err(|error| self.exchange(error))?;
+        let response = sender
+            .send_request(request)
+            .await
+            .map_err(|error| self.exchange(error))?;
+        let status = response.status();
+        let body = Limited::new(response.into_body(), ANSWER_BYTES)
+            .collect()
+            .await
+            .map_err(|error| self.exchange(error))?
+            .to_bytes();
+        connection.abort();
+        if status == StatusCode::OK {
+            return Ok(body);
+        }
+        match serde_json::from_slice(&body) {
+            Ok(Refused { error }) => Err(ClientError::Refused(error)),
+            Err(_) => Err(self.exchange(format!("it answered {status}"))),
+        }
+    }
+
+    fn parse<T: DeserializeOwned>(&self, body: &[u8]) -> Result<T, ClientError> {
+        serde_json::from_slice(body).map_err(|error| self.exchange(error))
+    }
+
+    fn exchange(&self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> ClientError {
+        ClientError::Exchange {
+            path: self.socket.clone(),
+            source: source.into(),
+        }
+    }
+
+    fn unreachable(&self, source: io::Error) -> ClientError {
+        let path = self.socket.clone();
+        match source.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
+                ClientError::Absent { path }
+            }
+            io::ErrorKind::PermissionDenied => ClientError::Forbidden { path },
+            _ => ClientError::Connect { path, source },
+        }
+    }
+}
+
+/// Longer than an upgrade takes that fails at its own deadline.
+const LIMIT: Duration = Duration::from_secs(60);
+/// Far over the metrics of a proxy with thousands of sites.
+const ANSWER_BYTES: usize = 64 * 1024 * 1024;

@@ -1,0 +1,320 @@
+//! Both ends of the admin API over a real socket, with a double in the daemon's place.
+#![allow(clippy::unwrap_used)]
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::Notify;
+
+use super::*;
+
+#[tokio::test]
+async fn each_command_reaches_the_daemon() {
+    let daemon = Daemon::start();
+    let client = daemon.client();
+    assert_eq!(client.status().await.unwrap(), example());
+    assert_eq!(client.metrics().await.unwrap(), "requests_total 7\n");
+    let error = client.reload().await.unwrap_err();
+    assert_eq!(error.to_string(), "line 3: no such key\nline 9: too long");
+    assert_eq!(client.upgrade(None).await.unwrap(), "upgraded to None");
+    let program = Some(PathBuf::from("/opt/new"));
+    assert_eq!(
+        client.upgrade(program).await.unwrap(),
+        "upgraded to Some(\"/opt/new\")"
+    );
+    assert_eq!(client.drain(None).await.unwrap(), "draining for None");
+    let deadline = Some(Duration::from_millis(1500));
+    assert_eq!(
+        client.drain(deadline).await.unwrap(),
+        "draining for Some(1.5s)"
+    );
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn a_request_that_makes_no_sense_is_answered() {
+    let daemon = Daemon::start();
+    let index = daemon
+        .send("GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+        .await;
+    assert!(index.starts_with("HTTP/1.1 200 "), "{index}");
+    assert!(index.contains("POST /reload"), "{index}");
+    for (request, status, error) in [
+        ("GET /nothing", 404, "no such path; GET / lists them"),
+        ("POST /status", 405, "this path wants GET"),
+        ("GET /reload", 405, "this path wants POST"),
+        ("POST /upgrade {", 400, "the body: EOF while parsing"),
+        (
+            "POST /upgrade {\"programm\":\"x\"}",
+            400,
+            "the body: unknown field",
+        ),
+        (
+            "POST /upgrade {\"program\":\"x\"}",
+            400,
+            "the body: program must be an absolute path",
+        ),
+        (
+            "POST /drain {\"deadline_seconds\":-1}",
+            400,
+            "the body: deadline_seconds: ",
+        ),
+        (
+            "POST /drain {\"deadline_seconds\":1e300}",
+            400,
+            "the body: deadline_seconds: ",
+        ),
+        (
+            "POST /reload",
+            422,
+            "line 3: no such key\\nline 9: too long",
+        ),
+    ] {
+        let (line, body) = request
+            .split_once(" {")
+            .map_or((request, String::new()), |(line, rest)| {
+                (line, format!("{{{rest}"))
+            });
+        let answer = daemon
+            .send(&format!(
+                "{line} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
+                body.len()
+            ))
+            .await;
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status} ")),
+            "{request}: {answer}"
+        );
+        assert!(
+            answer.contains(&format!("{{\"error\":\"{error}")),
+            "{request}: {answer}"
+        );
+        assert_eq!(status == 405, answer.contains("\r\nallow: "), "{answer}");
+    }
+    let large = "x".repeat(17 * 1024);
+    let head =
+        "POST /upgrade HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 17408\r\n\r\n";
+    let answer = daemon.send(&format!("{head}{large}")).await;
+    assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
+    let answer = daemon.send("what is this\r\n\r\n").await;
+    assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn one_change_at_a_time_and_to_its_end() {
+    let daemon = Daemon::start();
+    let client = daemon.client();
+    let slow = PathBuf::from("/slow");
+    let upgrading = tokio::spawn(async move { client.upgrade(Some(slow)).await });
+    eventually(|| daemon.control.upgrades.load(Ordering::SeqCst) == 1).await;
+
+    let client = daemon.client();
+    let busy = client.reload().await.unwrap_err();
+    assert_eq!(busy.to_string(), "another reload or upgrade is under way");
+    assert_eq!(client.drain(None).await.unwrap(), "draining for None");
+
+    // Whoever asked goes away; the upgrade does not.
+    upgrading.abort();
+    assert!(upgrading.await.unwrap_err().is_cancelled());
+    daemon.control.proceed.notify_one();
+    eventually(|| daemon.control.upgrades.load(Ordering::SeqCst) == 2).await;
+    let mut refused = client.reload().await.unwrap_err();
+    while refused.to_string().contains("under way") {
+        refused = client.reload().await.unwrap_err();
+    }
+    assert!(refused.to_string().starts_with("line 3"));
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn an_answer_under_way_is_sent_before_the_end() {
+    let daemon = Daemon::start();
+    let client = daemon.client();
+    let upgrading = tokio::spawn(async move { client.upgrade(Some("/slow".into())).await });
+    eventually(|| daemon.control.upgrades.load(Ordering::SeqCst) == 1).await;
+    // An idle connection must not hold up the end.
+    let idle = UnixStream::connect(daemon.socket()).await.unwrap();
+    daemon.stop.notify_one();
+    let gone = daemon.client();
+    eventually(|| std::os::unix::net::UnixStream::connect(gone.socket()).is_err()).await;
+    daemon.control.proceed.notify_one();
+    assert_eq!(
+        upgrading.await.unwrap().unwrap(),
+        "upgraded to Some(\"/slow\")"
+    );
+    tokio::time::timeout(Duration::from_secs(5), daemon.serving)
+        .await
+        .unwrap()
+        .unwrap();
+    drop(idle);
+}
+
+#[tokio::test]
+async fn clients_over_the_bound_wait_their_turn() {
+    let daemon = Daemon::start();
+    let mut idle = Vec::new();
+    for _ in 0..32 {
+        idle.push(UnixStream::connect(daemon.socket()).await.unwrap());
+    }
+    let client = daemon.client();
+    let mut waiting = tokio::spawn(async move { client.metrics().await });
+    let early = tokio::time::timeout(Duration::from_millis(100), &mut waiting).await;
+    assert!(early.is_err(), "the 33rd connection was answered");
+    idle.pop();
+    assert_eq!(waiting.await.unwrap().unwrap(), "requests_total 7\n");
+    drop(idle);
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn a_client_says_what_is_wrong() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("admin.sock");
+    let absent = Client::new(&path).status().await.unwrap_err().to_string();
+    let expected = format!(
+        "no sovereign-proxy answers on {}: is it running?",
+        path.display()
+    );
+    assert!(absent.starts_with(&expected), "{absent}");
+    drop(bind(&path).unwrap());
+    let dead = Client::new(&path).status().await.unwrap_err();
+    assert_eq!(dead.to_string(), absent);
+
+    // Something else listens there.
+    let other = folder.path().join("other.sock");
+    let listener = UnixListener::bind(&other).unwrap();
+    let client = Client::new(&other);
+    for (answer, error) in [
+        ("SSH-2.0-server\r\n", "talking to "),
+        ("", "talking to "),
+        (
+            "HTTP/1.1 502 Bad Gateway\r\ncontent-length: 3\r\n\r\nno!",
+            "it answered 502 Bad Gateway",
+        ),
+        (
+            "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}",
+            "missing field",
+        ),
+    ] {
+        let (outcome, ()) = tokio::join!(client.status(), async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let _ = stream.read(&mut [0; 1024]).await;
+            stream.write_all(answer.as_bytes()).await.unwrap();
+        });
+        let chain = format!("{:#}", anyhow::Error::new(outcome.unwrap_err()));
+        assert!(chain.contains(error), "{chain}");
+    }
+}
+
+/// The daemon's double: what it was asked, it answers.
+#[derive(Default)]
+struct Double {
+    /// Counts an upgrade when it begins and again when it ends.
+    upgrades: AtomicUsize,
+    proceed: Notify,
+}
+
+#[async_trait]
+impl Control for Double {
+    fn status(&self) -> Status {
+        example()
+    }
+
+    async fn reload(&self) -> Result<String, String> {
+        Err("line 3: no such key\nline 9: too long".into())
+    }
+
+    async fn upgrade(&self, program: Option<PathBuf>) -> Result<String, String> {
+        if program.as_deref() == Some(Path::new("/slow")) {
+            self.upgrades.fetch_add(1, Ordering::SeqCst);
+            self.proceed.notified().await;
+            self.upgrades.fetch_add(1, Ordering::SeqCst);
+        }
+        Ok(format!("upgraded to {program:?}"))
+    }
+
+    async fn drain(&self, deadline: Option<Duration>) -> Result<String, String> {
+        Ok(format!("draining for {deadline:?}"))
+    }
+
+    fn metrics(&self) -> String {
+        "requests_total 7\n".into()
+    }
+}
+
+struct Daemon {
+    folder: tempfile::TempDir,
+    control: Arc<Double>,
+    stop: Arc<Notify>,
+    serving: tokio::task::JoinHandle<()>,
+}
+
+impl Daemon {
+    fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = bind(&folder.path().join("admin.sock")).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let listener = UnixListener::from_std(socket).unwrap();
+        let (control, stop) = (Arc::new(Double::default()), Arc::new(Notify::new()));
+        let stopped = stop.clone();
+        let serving = serve(listener, control.clone(), async move {
+            stopped.notified().await;
+        });
+        Self {
+            folder,
+            control,
+            stop,
+            serving: tokio::spawn(serving),
+        }
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.folder.path().join("admin.sock")
+    }
+
+    fn client(&self) -> Client {
+        Client::new(self.socket())
+    }
+
+    async fn send(&self, request: &str) -> String {
+        let mut stream = UnixStream::connect(self.socket()).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        // A refused body may end in a reset after its answer.
+        let _ = stream.read_to_end(&mut answer).await;
+        String::from_utf8_lossy(&answer).into_owned()
+    }
+
+    async fn stop(self) {
+        self.stop.notify_one();
+        tokio::time::timeout(Duration::from_secs(5), self.serving)
+            .await
+            .unwrap()
+            .unwrap();
+    }
+}
+
+fn example() -> Status {
+    Status {
+        version: "0.1.0".into(),
+        pid: 7,
+        ..Status::default()
+    }
+}
+
+async fn eventually(mut holds: impl FnMut() -> bool) {
+    let wait = async {
+        while !holds() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), wait)
+        .await
+        .expect("it never happened");
+}

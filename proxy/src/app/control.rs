@@ -1,0 +1,205 @@
+//! What the admin API can do to the daemon.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use sovereign_config::model::Proxy;
+
+use super::{App, Live, Stop, load_set};
+use crate::admin::{self, Control};
+use crate::handover::{self, Handover, News, Sockets, announce};
+use crate::listener::{Listener, name, wanted};
+use crate::status::Status;
+
+/// How long a new program may take until it is ready.
+const UPGRADE: Duration = Duration::from_secs(30);
+
+/// The daemon, as the admin API sees it.
+struct Handle(Arc<App>);
+
+impl App {
+    /// Answers the admin API until the daemon ends, or another one has taken the socket over.
+    pub(super) fn serve_admin(self: &Arc<Self>) {
+        let mut stop = self.stop.subscribe();
+        let replaced = async move {
+            // The socket of a daemon that only drains still answers `status`.
+            let _ = stop
+                .wait_for(|how| how.is_some_and(|how| how.replaced))
+                .await;
+        };
+        let listener = match std::os::fd::AsFd::as_fd(&*self.admin).try_clone_to_owned() {
+            Ok(socket) => std::os::unix::net::UnixListener::from(socket),
+            Err(error) => return tracing::error!(%error, "the admin API cannot be served"),
+        };
+        match tokio::net::UnixListener::from_std(listener) {
+            Ok(listener) => {
+                tokio::spawn(admin::serve(listener, Arc::new(Handle(self.clone())), replaced));
+            }
+            Err(error) => tracing::error!(%error, "the admin API cannot be served"),
+        }
+    }
+
+    /// Reads the configuration again and takes it, if nothing is wrong with it.
+    pub(super) async fn reload(self: &Arc<Self>) -> Result<String, String> {
+        announce(News::Reloading);
+        let outcome = self.take_configuration().await;
+        announce(News::Ready);
+        match &outcome {
+            Ok(_) => self.metrics.reloads.inc(),
+            Err(_) => self.metrics.reloads_refused.inc(),
+        }
+        self.note_reload(&outcome);
+        outcome
+    }
+
+    async fn take_configuration(self: &Arc<Self>) -> Result<String, String> {
+        let Some(path) = self.config_path.clone() else {
+            return Err("this daemon was started without a configuration file".to_owned());
+        };
+        let config = tokio::task::spawn_blocking(move || sovereign_config::load(&path))
+            .await
+            .map_err(|error| error.to_string())?
+            .map_err(|report| report.to_string())?;
+        let set = load_set(&config)
+            .await
+            .map_err(|error| format!("{error:#}"))?;
+        let before = self.live();
+        let later = unchangeable(&before.config, &config);
+        // Everything that can fail comes before anything that changes.
+        let opened = self.open_new_listeners(&config)?;
+        self.access_log
+            .reopen(&config.log)
+            .map_err(|error| format!("opening the access log: {error}"))?;
+        let live = Live::new(config, Some(&before), &self.metrics, before.generation + 1);
+        let sites = live.router.sites().len();
+        self.certificates.swap(set);
+        self.live.store(Arc::new(live));
+        self.change_listeners(opened);
+        let mut done = format!("reloaded: {sites} {}", plural(sites, "site", "sites"));
+        if !later.is_empty() {
+            done.push_str(&format!("; {} as before until the next start", later.join(", ")));
+        }
+        Ok(done)
+    }
+
+    fn open_new_listeners(&self, config: &Proxy) -> Result<Vec<Listener>, String> {
+        let known: Vec<_> = self.listeners.lock().iter().map(|l| l.name.clone()).collect();
+        wanted(&config.listen)
+            .into_iter()
+            .filter(|(role, address)| !known.contains(&name(*role, *address)))
+            .map(|(role, address)| {
+                Listener::open(role, address, &mut Handover::default())
+                    .map_err(|error| format!("{:#}", anyhow::Error::from(error)))
+            })
+            .collect()
+    }
+
+    fn change_listeners(self: &Arc<Self>, opened: Vec<Listener>) {
+        let wanted: Vec<_> = wanted(&self.live().config.listen)
+            .into_iter()
+            .map(|(role, address)| name(role, address))
+            .collect();
+        let mut listeners = self.listeners.lock();
+        listeners.retain(|listener| {
+            let stays = wanted.contains(&listener.name);
+            if !stays {
+                listener.stop();
+            }
+            stays
+        });
+        for listener in &opened {
+            listener.accept(self);
+        }
+        listeners.extend(opened);
+    }
+
+    async fn replace(&self, program: Option<PathBuf>) -> Result<String, String> {
+        if self.stop.borrow().is_some() {
+            return Err("this daemon is stopping already".to_owned());
+        }
+        let program = match program {
+            Some(program) => program,
+            None => handover::program()
+                .map_err(|error| format!("finding the program to start: {error}"))?,
+        };
+        let sockets = self
+            .sockets()
+            .map_err(|error| format!("duplicating the listening sockets: {error}"))?;
+        let pid = handover::offer(&program, &self.args, sockets, UPGRADE)
+            .await
+            .map_err(|error| format!("{:#}", anyhow::Error::from(error)))?;
+        announce(News::MainPid(pid));
+        self.stop.send_replace(Some(Stop {
+            deadline: self.live().config.drain,
+            replaced: true,
+        }));
+        Ok(format!("upgraded: process {pid} serves, process {} drains", std::process::id()))
+    }
+
+    fn sockets(&self) -> std::io::Result<Sockets> {
+        let mut sockets = Sockets::new();
+        for listener in &*self.listeners.lock() {
+            sockets.add(listener.name.clone(), listener)?;
+        }
+        let admin = self.live().config.admin.display().to_string();
+        sockets.add(format!("admin {admin}"), &*self.admin)?;
+        if let Some(demonstration) = &self.demonstration {
+            for (path, socket) in &demonstration.sockets {
+                sockets.add(format!("demo {}", path.display()), &**socket)?;
+            }
+        }
+        Ok(sockets)
+    }
+}
+
+#[async_trait]
+impl Control for Handle {
+    fn status(&self) -> Status {
+        self.0.report()
+    }
+
+    async fn reload(&self) -> Result<String, String> {
+        self.0.reload().await
+    }
+
+    async fn upgrade(&self, program: Option<PathBuf>) -> Result<String, String> {
+        self.0.replace(program).await
+    }
+
+    async fn drain(&self, deadline: Option<Duration>) -> Result<String, String> {
+        let deadline = deadline.unwrap_or(self.0.live().config.drain);
+        self.0.stop.send_replace(Some(Stop {
+            deadline,
+            replaced: false,
+        }));
+        let open = self.0.metrics.connections.get();
+        let connections = plural(open as usize, "connection", "connections");
+        Ok(format!("draining {open} {connections}, for {deadline:?} at the most"))
+    }
+
+    fn metrics(&self) -> String {
+        self.0.metrics_text()
+    }
+}
+
+/// The keys whose new value only a new process can take.
+fn unchangeable(before: &Proxy, now: &Proxy) -> Vec<&'static str> {
+    let mut keys = Vec::new();
+    for (key, changed) in [
+        ("state", before.state != now.state),
+        ("admin", before.admin != now.admin),
+        ("[cache]", before.cache != now.cache),
+        ("log.level", before.log.level != now.log.level),
+    ] {
+        if changed {
+            keys.push(key);
+        }
+    }
+    keys
+}
+
+fn plural(count: usize, one: &'static str, many: &'static str) -> &'static str {
+    if count == 1 { one } else { many }
+}

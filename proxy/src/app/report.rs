@@ -1,0 +1,137 @@
+//! The daemon at one moment, for `status`.
+
+use std::time::SystemTime;
+
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use super::App;
+use crate::access_log::since;
+use crate::route::Site;
+use crate::status::{
+    CacheStatus, CertificateStatus, ReloadStatus, SiteStatus, Status, UpstreamState,
+    UpstreamStatus,
+};
+use crate::tls::{CertificateInfo, Source};
+use crate::upstream::{Member, State};
+use sovereign_config::model::Tls;
+
+const DAY: u64 = 24 * 60 * 60;
+
+impl App {
+    pub(super) fn report(&self) -> Status {
+        let live = self.live();
+        let sites: Vec<_> = live.router.sites().iter().map(|site| of_site(site)).collect();
+        let [hits, misses, stale, bypass] = live
+            .router
+            .sites()
+            .iter()
+            .map(|site| site.metrics.cache())
+            .fold([0; 4], |sum, one| std::array::from_fn(|at| sum[at] + one[at]));
+        let (memory_bytes, memory_limit, objects) = self.cache.usage();
+        Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            started: text(since(self.started)),
+            uptime_seconds: self.started.elapsed().as_secs(),
+            config: self.config_path.as_ref().map(|path| path.display().to_string()),
+            draining: self.stop.borrow().is_some(),
+            connections: u64::try_from(self.metrics.connections.get()).unwrap_or_default(),
+            requests: self.metrics.total.get(),
+            sites,
+            certificates: self.certificates.list().iter().map(of_certificate).collect(),
+            cache: CacheStatus {
+                memory_bytes,
+                memory_limit,
+                objects,
+                hits,
+                misses,
+                stale,
+                bypass,
+                hit_ratio: ratio(hits, misses, stale),
+            },
+            listeners: self
+                .listeners
+                .lock()
+                .iter()
+                .map(|listener| listener.name.clone())
+                .collect(),
+            last_reload: self.last_reload.lock().clone(),
+        }
+    }
+
+    pub(super) fn note_reload(&self, outcome: &Result<String, String>) {
+        let (ok, message) = match outcome {
+            Ok(message) => (true, message.clone()),
+            Err(message) => (false, message.clone()),
+        };
+        *self.last_reload.lock() = Some(ReloadStatus {
+            time: text(OffsetDateTime::now_utc()),
+            ok,
+            message,
+        });
+    }
+}
+
+fn of_site(site: &Site) -> SiteStatus {
+    let [hits, misses, stale, _] = site.metrics.cache();
+    let members = site.pools().into_iter().flat_map(|pool| pool.members());
+    SiteStatus {
+        names: site.config.names.clone(),
+        preset: site.config.preset.clone(),
+        tls: match &site.config.tls {
+            Tls::Local => "local",
+            Tls::Off => "off",
+            Tls::Files { .. } => "files",
+        }
+        .to_owned(),
+        requests: site.metrics.requests(),
+        hit_ratio: ratio(hits, misses, stale),
+        upstreams: members.map(of_member).collect(),
+    }
+}
+
+fn of_member(member: &Member) -> UpstreamStatus {
+    let (state, last_error) = member.state();
+    let (requests, failures, active) = member.counts();
+    UpstreamStatus {
+        address: member.display(),
+        state: match state {
+            State::Up => UpstreamState::Up,
+            State::Down => UpstreamState::Down,
+            State::Unknown => UpstreamState::Unknown,
+        },
+        requests,
+        failures,
+        last_error,
+        active,
+    }
+}
+
+fn of_certificate(certificate: &CertificateInfo) -> CertificateStatus {
+    let left = match certificate.not_after.duration_since(SystemTime::now()) {
+        Ok(left) => (left.as_secs() / DAY) as i64,
+        Err(past) => -((past.duration().as_secs() / DAY) as i64) - 1,
+    };
+    CertificateStatus {
+        names: certificate.names.clone(),
+        source: match &certificate.source {
+            Source::Files(path) => path.display().to_string(),
+            _ => "local CA".to_owned(),
+        },
+        issuer: certificate.issuer.clone(),
+        not_after: text(certificate.not_after.into()),
+        days_left: left,
+    }
+}
+
+/// Hits among the requests that the cache took part in.
+fn ratio(hits: u64, misses: u64, stale: u64) -> Option<f64> {
+    let all = hits + misses + stale;
+    (all > 0).then(|| hits as f64 / all as f64)
+}
+
+fn text(time: OffsetDateTime) -> String {
+    let whole = time.replace_nanosecond(0).unwrap_or(time);
+    whole.format(&Rfc3339).unwrap_or_default()
+}

@@ -1,0 +1,193 @@
+//! The command line: what can be asked, and the help that is read in a terminal.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Where the configuration lies unless another file is named.
+pub(crate) const CONFIG: &str = "/etc/sovereign-proxy/proxy.toml";
+/// Names the admin socket for the commands that talk to a running proxy.
+pub(crate) const ADMIN: &str = "SOVEREIGN_ADMIN";
+
+/// A reverse proxy for a web presence on hardware of one's own
+///
+/// It ends TLS, caches, and keeps sites up while what is behind them restarts.
+#[derive(Debug, Parser)]
+#[command(name = "sovereign-proxy", version, after_help = AFTER, after_long_help = AFTER_LONG)]
+#[command(arg_required_else_help = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const AFTER: &str = "'sovereign-proxy --help' has examples and exit codes.";
+
+const AFTER_LONG: &str = "\
+Examples:
+  sovereign-proxy demo                       a site of its own, at https://localhost:8443
+  sovereign-proxy init proxy.toml            a configuration to start from
+  sovereign-proxy check --config proxy.toml  every problem in it
+  sovereign-proxy run --config proxy.toml    run it
+  sovereign-proxy status                     what it does
+  sovereign-proxy reload                     after a change to the configuration
+  sovereign-proxy upgrade                    after a change of the program
+
+Signals:
+  SIGTERM, SIGINT  drain: accept no more, end once requests under way are answered
+  SIGHUP           reload
+
+Exit codes:
+  0  done
+  1  failed
+  2  wrong usage, or a problem in the configuration";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run the proxy in the foreground
+    ///
+    /// Checks the configuration, listens, and serves until SIGTERM or SIGINT. Runs as an ordinary
+    /// user: ports below 1024 come with the capability cap_net_bind_service, or from systemd
+    /// socket activation. Under systemd, Type=notify is understood, and so is the watchdog.
+    Run {
+        /// The configuration
+        #[arg(long, value_name = "FILE", default_value = CONFIG)]
+        config: PathBuf,
+    },
+    /// Run the proxy on a demonstration site that it brings along
+    ///
+    /// Needs no configuration and no other server. Prints what to open and what to try.
+    Demo {
+        /// Plain HTTP [default: 127.0.0.1:8080 and [::1]:8080]
+        #[arg(long, value_name = "ADDRESS:PORT")]
+        http: Option<SocketAddr>,
+        /// HTTP over TLS [default: 127.0.0.1:8443 and [::1]:8443]
+        #[arg(long, value_name = "ADDRESS:PORT")]
+        https: Option<SocketAddr>,
+        /// A folder for its certificates and sockets, made where it is missing
+        /// [default: $XDG_STATE_HOME/sovereign-proxy-demo, or ~/.local/state/sovereign-proxy-demo]
+        #[arg(long, value_name = "FOLDER")]
+        state: Option<PathBuf>,
+    },
+    /// Say every problem in a configuration
+    ///
+    /// Reads the file and the certificates that it names; changes nothing and opens no port.
+    /// Exits with 2 where there is a problem.
+    Check {
+        /// The configuration
+        #[arg(long, value_name = "FILE", default_value = CONFIG)]
+        config: PathBuf,
+        /// Print the problems as JSON on standard output
+        #[arg(long)]
+        json: bool,
+        /// Print the JSON Schema of the configuration instead, for editors
+        #[arg(long, conflicts_with_all = ["config", "json"])]
+        schema: bool,
+    },
+    /// Write a commented configuration to start from
+    Init {
+        /// Where to; '-' is standard output
+        #[arg(value_name = "FILE", default_value = "proxy.toml")]
+        file: PathBuf,
+        /// Replace a file that exists
+        #[arg(long)]
+        force: bool,
+    },
+    /// Show sites, upstreams, certificates and the cache of the running proxy
+    Status {
+        #[command(flatten)]
+        daemon: Daemon,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Make the running proxy read its configuration again
+    ///
+    /// Nothing changes where the file has a problem. No connection is dropped.
+    Reload {
+        #[command(flatten)]
+        daemon: Daemon,
+    },
+    /// Replace the running proxy by a new program, without a pause
+    ///
+    /// Starts the new program with the arguments of the old one and hands it the listening
+    /// sockets. Once it is ready, the old one drains and ends. Where the new one fails, the old
+    /// one stays.
+    Upgrade {
+        #[command(flatten)]
+        daemon: Daemon,
+        /// The new program [default: the path that the running one was started from]
+        #[arg(long, value_name = "PATH")]
+        program: Option<PathBuf>,
+    },
+    /// Make the running proxy accept no more, and end once requests under way are answered
+    Drain {
+        #[command(flatten)]
+        daemon: Daemon,
+        /// How long to wait for them, such as 30s or 5m [default: the configuration's `drain`]
+        #[arg(long, value_name = "DURATION", value_parser = duration)]
+        deadline: Option<Duration>,
+    },
+}
+
+/// Which running proxy is meant. Without either option: the one in the environment variable
+/// SOVEREIGN_ADMIN, the one of /etc/sovereign-proxy/proxy.toml, or the demonstration.
+#[derive(Debug, Args)]
+pub(crate) struct Daemon {
+    /// Its admin socket [default: $SOVEREIGN_ADMIN, then the configuration's, then the demonstration's]
+    #[arg(long, value_name = "SOCKET", conflicts_with = "config")]
+    pub(crate) admin: Option<PathBuf>,
+    /// The configuration that names its admin socket
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+}
+
+/// A duration as the configuration writes it.
+fn duration(text: &str) -> Result<Duration, String> {
+    let wanted = || "a whole number and ms, s, m, h or d, such as 30s".to_owned();
+    let unit = text.trim_start_matches(|c: char| c.is_ascii_digit());
+    let number: u64 = text[..text.len() - unit.len()]
+        .parse()
+        .map_err(|_| wanted())?;
+    let milliseconds: u64 = match unit {
+        "ms" => 1,
+        "s" => 1000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
+        _ => return Err(wanted()),
+    };
+    let total = number.checked_mul(milliseconds).ok_or_else(wanted)?;
+    Ok(Duration::from_millis(total))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        use clap::CommandFactory as _;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn durations() {
+        assert_eq!(duration("30s"), Ok(Duration::from_secs(30)));
+        assert_eq!(duration("250ms"), Ok(Duration::from_millis(250)));
+        assert_eq!(duration("2d"), Ok(Duration::from_secs(172_800)));
+        for bad in [
+            "",
+            "s",
+            "30",
+            "-1s",
+            "1.5s",
+            "30 s",
+            "99999999999999999d",
+            "ä",
+        ] {
+            assert!(duration(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,40 @@
+//! The proxy of Sovereign Stack.
+//!
+//! ```text
+//! listener -> tls -> connection (http1, http2) -> request { route -> cache -> upstream -> response } -> log, metrics
+//! ```
+//!
+//! The modules stand in the order in which a request meets them.
+
+// Builds everything, keeps it, takes it down.
+pub mod app;
+// Sockets that come from, and go to, another process.
+pub mod handover;
+// Sockets and accept loops.
+pub mod listener;
+// Certificates, the local authority, the handshake.
+pub mod tls;
+// The seam: any stream with its facts.
+pub mod connection;
+// The client's side of a request, whatever the protocol.
+pub mod downstream;
+pub mod http1;
+pub mod http2;
+// One request from its head to the log.
+pub mod request;
+// Host and path to site and route.
+pub mod route;
+// What is stored, what may be, and what is on its way.
+pub mod cache;
+// Pools of servers behind us, and the passage to them.
+pub mod upstream;
+// What we say ourselves, and what we add.
+pub mod response;
+// One line and one count for each request.
+pub mod access_log;
+pub mod metrics;
+// What the operator sees and steers.
+pub mod admin;
+pub mod status;
+// The site inside the daemon.
+pub mod demo;

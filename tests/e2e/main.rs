@@ -1,0 +1,30 @@
+//! End to end: each test is a short session with the built program and real components.
+//!
+//! A session that only needs its own processes runs beside others (`Lab::open`); one that measures
+//! has the machine to itself (`Lab::alone`). Nothing is skipped: a component that is missing is a
+//! failure that says how to get it.
+
+// The blog that two areas share.
+mod blog;
+
+// What everything else relies on.
+mod components;
+
+// A site that stays up.
+mod ghost;
+mod reload;
+mod restart;
+
+// What a visitor's program may expect.
+mod apps;
+mod cache;
+mod protocols;
+mod routing;
+
+// What goes wrong outside.
+mod bad_input;
+mod faults;
+
+// What an operator does.
+mod cli;
+mod demo;

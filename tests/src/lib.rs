@@ -1,0 +1,40 @@
+//! The harness of the end-to-end tests: real components, started and stopped as a session needs
+//! them. It stands alone so that a test reads as what a person would do, and nothing else.
+//!
+//! A session opens a [`Lab`], starts components in it, and waits with [`eventually`]. Whatever it
+//! started ends with it; where the session failed, the lab prints the tail of every log and stays.
+
+// Waiting, and where a session takes place.
+pub mod lab;
+pub mod port;
+pub mod process;
+pub mod wait;
+
+// The program under test.
+pub mod proxy;
+
+// What stands in front of it: clients.
+pub mod chromium;
+pub mod client;
+pub mod load;
+pub mod raw;
+pub mod websocket;
+
+// What stands behind it: real applications, and origins that misbehave as no real one can be made to.
+pub mod ghost;
+pub mod mariadb;
+pub mod nostr;
+pub mod origin;
+pub mod radicale;
+
+pub use chromium::Chromium;
+pub use client::{Answer, Client, Target};
+pub use ghost::Ghost;
+pub use lab::Lab;
+pub use load::Load;
+pub use mariadb::MariaDb;
+pub use nostr::NostrRelay;
+pub use origin::Origin;
+pub use proxy::Proxy;
+pub use radicale::Radicale;
+pub use wait::eventually;
