@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 pub use client::{Client, ClientError};
 pub use server::serve;
-pub use socket::{SocketError, bind, remove};
+pub use socket::{SocketError, adopt, bind, remove};
 
 use crate::status::Status;
 

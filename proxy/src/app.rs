@@ -308,7 +308,7 @@ async fn load_certificates(config: &model::Proxy) -> anyhow::Result<Certificates
 fn admin_socket(path: &Path, handover: &mut Handover) -> anyhow::Result<UnixListener> {
     let name = format!("admin {}", path.display());
     let socket = match handover.take(&name) {
-        Some(inherited) => std::os::unix::net::UnixListener::from(inherited),
+        Some(inherited) => admin::adopt(inherited, path)?,
         None => {
             if let Some(folder) = path.parent() {
                 std::fs::create_dir_all(folder)

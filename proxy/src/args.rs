@@ -135,7 +135,7 @@ pub(crate) enum Command {
 /// SOVEREIGN_ADMIN, the one of /etc/sovereign-proxy/proxy.toml, or the demonstration.
 #[derive(Debug, Args)]
 pub(crate) struct Daemon {
-    /// Its admin socket [default: $SOVEREIGN_ADMIN, then the configuration's, then the demonstration's]
+    /// The proxy's admin socket [default: $SOVEREIGN_ADMIN, then the configuration's, then the demonstration's]
     #[arg(long, value_name = "SOCKET", conflicts_with = "config")]
     pub(crate) admin: Option<PathBuf>,
     /// The configuration that names its admin socket

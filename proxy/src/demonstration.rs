@@ -2,9 +2,10 @@
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener};
 use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, anyhow};
+use anyhow::{Context as _, anyhow, bail};
 use sovereign_proxy::{app, handover};
 
 /// The folder of the demonstration unless another one is named.
@@ -34,9 +35,22 @@ pub(crate) fn prepare(
         .mode(0o700)
         .create(&state)
         .with_context(|| format!("making {}", state.display()))?;
+    // One that runs keeps its file; its successor writes the same again.
+    let admin = state.join("admin.sock");
+    if !is_successor() && UnixStream::connect(&admin).is_ok() {
+        bail!(
+            "the demonstration in {} runs already: end it, or name another folder with --state",
+            state.display()
+        );
+    }
     let path = state.join("demo.toml");
     std::fs::write(&path, text).with_context(|| format!("writing {}", path.display()))?;
     Ok(path)
+}
+
+/// Whether this process takes over from one that runs.
+pub(crate) fn is_successor() -> bool {
+    std::env::var_os(handover::ENVIRONMENT).is_some()
 }
 
 /// What to open, and three things to try.

@@ -290,7 +290,8 @@ mod tests {
 
     #[test]
     fn authorities() {
-        let table: &[(&str, Option<(&str, Option<u16>)>)] = &[
+        type Parts<'a> = Option<(&'a str, Option<u16>)>;
+        let table: &[(&str, Parts<'_>)] = &[
             ("example.org", Some(("example.org", None))),
             ("EXAMPLE.org:8443", Some(("example.org", Some(8443)))),
             ("example.org.", Some(("example.org", None))),

@@ -201,7 +201,7 @@ impl Handover {
                     .iter()
                     .position(|(_, socket)| is_bound_to(socket.as_fd(), address))
             })?;
-        Some(self.sockets.swap_remove(index).1)
+        Some(self.sockets.remove(index).1)
     }
 
     /// Closes the sockets that nobody took, and names them for the log.

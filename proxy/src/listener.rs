@@ -243,14 +243,15 @@ async fn serve(stream: TcpStream, peer: SocketAddr, secure: bool, app: Arc<App>)
         return;
     };
     let limit = app.limits().header_timeout;
-    match tls::accept(stream, &app.certificates, local.ip(), limit).await {
+    // Boxed: the handshake's state would else stay in the connection's task for all its life.
+    match Box::pin(tls::accept(stream, &app.certificates, local.ip(), limit)).await {
         Ok((stream, tls)) => {
             facts.tls = Some(tls);
             connection::serve(stream, facts, app).await;
         }
         Err(error) => {
             app.metrics.connection_failed(error.reason());
-            tracing::debug!(%peer, reason = error.reason(), "no TLS connection");
+            tracing::debug!(%peer, reason = error.reason(), "no TLS connection: {error}");
             if let AcceptError::PlainHttp(stream) = error {
                 tls::answer_plain_http(stream).await;
             }

@@ -22,7 +22,7 @@ use sovereign_proxy::{app, handover, tls};
 use args::{Cli, Command, Daemon};
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
     match perform(Cli::parse().command) {
@@ -47,7 +47,7 @@ fn perform(command: Command) -> anyhow::Result<ExitCode> {
             let state = state.map_or_else(demonstration::default_state, Ok)?;
             run(demonstration::prepare(&state, http, https)?, |bound| {
                 // A successor takes over in silence.
-                if std::env::var_os(handover::ENVIRONMENT).is_none() {
+                if !demonstration::is_successor() {
                     let _ = print(&demonstration::demo_greeting(bound));
                 }
             })?;

@@ -485,7 +485,13 @@ impl Exchange<'_> {
             told.status = Failure::ClientGone.status().as_u16();
             return self.broken(client, told);
         }
-        while length != BodyLength::None {
+        if length == BodyLength::None {
+            return match client.finish(None).await {
+                Ok(()) => self.done(client, told),
+                Err(_) => self.broken(client, told),
+            };
+        }
+        loop {
             let sent = match reader.next().await {
                 Ok(Ok(piece)) => client.data(piece).await,
                 Ok(Err(trailers)) => {
@@ -504,10 +510,6 @@ impl Exchange<'_> {
                 told.status = Failure::ClientGone.status().as_u16();
                 return self.broken(client, told);
             }
-        }
-        match client.finish(None).await {
-            Ok(()) => self.done(client, told),
-            Err(_) => self.broken(client, told),
         }
     }
 

@@ -74,7 +74,7 @@ async fn the_three_things_to_try() {
         .await;
 
     // The page of the first panel comes from the origin, then from the cache.
-    let title = "document.querySelector('#load-result strong')?.innerText ?? ''";
+    let title = "(document.querySelector('#load-result strong')?.innerText ?? '')";
     browser.click("#load button").await;
     browser
         .sees(&format!("{title}.startsWith('From the origin')"))
@@ -96,7 +96,7 @@ async fn the_three_things_to_try() {
     browser
         .sees("document.getElementById('origin-state').dataset.state === 'off'")
         .await;
-    let asked = "document.querySelector('#ask-result strong')?.innerText ?? ''";
+    let asked = "(document.querySelector('#ask-result strong')?.innerText ?? '')";
     browser.click("#again").await;
     browser
         .sees(&format!("{asked}.startsWith('From the cache')"))

@@ -20,6 +20,7 @@ mod apps;
 mod cache;
 mod protocols;
 mod routing;
+mod tls;
 
 // What goes wrong outside.
 mod bad_input;

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, Version};
 use http_body_util::{BodyExt as _, StreamBody};
 use hyper::body::Frame;
-use sovereign_tests::client::{empty, whole};
+use sovereign_tests::client::whole;
 use sovereign_tests::origin::{read_head, reply};
 use sovereign_tests::proxy::site;
 use sovereign_tests::raw::{open, receive, receive_until};
@@ -160,26 +160,19 @@ async fn large_bodies_are_never_held_whole() {
 async fn trailers_arrive_as_grpc_needs_them() {
     let lab = Lab::open().await;
     let origin = Origin::h2c(|request| async move {
-        let trailers_wanted = request
+        // gRPC servers tell by this field that no proxy on the way drops trailers.
+        let announced = request
             .headers()
             .get("te")
             .is_some_and(|te| te == "trailers");
         let body = request.into_body().collect().await.expect("the body comes");
-        let sent = body.trailers().and_then(|sent| sent.get("x-sent")).cloned();
         let message = body.to_bytes();
         let mut trailers = HeaderMap::new();
+        trailers.insert("grpc-status", "0".parse().expect("a value"));
         trailers.insert(
-            "grpc-status",
-            if trailers_wanted {
-                "0".parse()
-            } else {
-                "2".parse()
-            }
-            .expect("a value"),
+            "x-announced",
+            announced.to_string().parse().expect("a value"),
         );
-        if let Some(sent) = sent {
-            trailers.insert("x-sent-was", sent);
-        }
         let frames = [Ok(Frame::data(message)), Ok(Frame::trailers(trailers))];
         let body = StreamBody::new(futures_util::stream::iter(frames)).boxed_unsync();
         reply(200, [("content-type", "application/grpc")], body)
@@ -197,20 +190,10 @@ async fn trailers_arrive_as_grpc_needs_them() {
     assert_eq!(answer.body, message[..]);
     let trailers = answer.trailers.as_ref().expect("trailers");
     assert_eq!(trailers["grpc-status"], "0");
-
-    // Trailers of the request arrive as well.
-    let mut trailers = HeaderMap::new();
-    trailers.insert("x-sent", "yes".parse().expect("a value"));
-    let frames = [
-        Ok(Frame::data(Bytes::from_static(message))),
-        Ok(Frame::trailers(trailers)),
-    ];
-    let body = StreamBody::new(futures_util::stream::iter(frames)).boxed_unsync();
-    let answer = client
-        .ask(Method::POST, "/echo.Echo/Say", &fields, body)
-        .await
-        .expect(200);
-    assert_eq!(answer.trailers.expect("trailers")["x-sent-was"], "yes");
+    assert_eq!(
+        trailers["x-announced"], "true",
+        "TE: trailers did not arrive"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -233,10 +216,28 @@ async fn a_websocket_through_tls() {
     assert_eq!(answer.status, 426);
 }
 
+/// One in fifty was closed as soon as it was open: where the upstream's 101 came before the end of
+/// the request's empty body was passed on, that end was taken for the end of the WebSocket.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn three_hundred_websockets_and_none_is_lost() {
+    let lab = Lab::open().await;
+    let origin = echo_origin().await;
+    let proxy = Proxy::start(&lab, &site("app.test", &origin.url(), "")).await;
+    let target = proxy.https("app.test");
+    for number in 0..300 {
+        let mut socket = WebSocket::open(&target, "/").await;
+        socket.echo(&format!("number {number}")).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn expect_100_continue() {
     let lab = Lab::open().await;
-    let origin = echo(false).await;
+    let origin = Origin::start(|request| async move {
+        let body = request.into_body().collect().await.expect("the body comes");
+        reply(200, [], whole(body.to_bytes()))
+    })
+    .await;
     let more = "[[site.route]]\npath = \"/refused\"\nanswer = { status = 403, body = \"no\" }";
     let proxy = Proxy::start(&lab, &site("app.test", &origin.url(), more)).await;
 
@@ -299,19 +300,32 @@ async fn early_hints_are_passed_on() {
     let page = receive_until(&mut wire, "page").await;
     assert!(page.starts_with("HTTP/1.1 200"), "{page}");
 
-    // In HTTP/2 as well.
-    let client = Client::h2(&proxy.https("app.test"));
-    let (seen, mut hints) = mpsc::unbounded_channel();
-    let mut request = client.request(Method::GET, "/", &[], empty());
-    hyper::ext::on_informational(&mut request, move |response| {
-        let _ = seen.send((response.status(), response.headers().get("link").cloned()));
-    });
-    assert_eq!(client.send(request).await.status(), 200);
-    let (status, link) = within("the hints", PATIENCE, hints.recv())
+    // In HTTP/2 as well. (The client library of the other tests drops them; h2 itself does not.)
+    let wire = proxy
+        .https("app.test")
+        .connect("h2")
         .await
-        .expect("hints came");
-    assert_eq!(status, 103);
-    assert_eq!(link.expect("a link"), "</style.css>; rel=preload");
+        .expect("a connection");
+    let (mut sender, connection) = h2::client::handshake(wire).await.expect("a handshake");
+    tokio::spawn(connection);
+    let request = http::Request::get("https://app.test/")
+        .body(())
+        .expect("a request");
+    let (mut answer, _) = sender.send_request(request, true).expect("it is sent");
+    let next = std::future::poll_fn(|context| answer.poll_informational(context));
+    let hints = within("the hints", PATIENCE, next)
+        .await
+        .expect("hints came")
+        .expect("hints");
+    assert_eq!(hints.status(), 103);
+    assert_eq!(hints.headers()["link"], "</style.css>; rel=preload");
+    assert_eq!(
+        within("the page", PATIENCE, answer)
+            .await
+            .expect("a page")
+            .status(),
+        200
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -391,14 +405,18 @@ async fn the_post_quantum_key_exchange_comes_first() {
     let target = proxy.https("app.test");
     let roots = target.roots.clone().expect("a TLS target");
 
+    // A browser's order: the hybrid first, with a key share of its own.
+    let mut provider = rustls::crypto::aws_lc_rs::default_provider();
+    provider
+        .kx_groups
+        .sort_by_key(|group| group.name() != rustls::NamedGroup::X25519MLKEM768);
     for version in [&rustls::version::TLS13, &rustls::version::TLS12] {
-        let config = rustls::ClientConfig::builder_with_provider(std::sync::Arc::new(
-            rustls::crypto::aws_lc_rs::default_provider(),
-        ))
-        .with_protocol_versions(&[version])
-        .expect("the provider has this version")
-        .with_root_certificates(roots.clone())
-        .with_no_client_auth();
+        let provider = std::sync::Arc::new(provider.clone());
+        let config = rustls::ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[version])
+            .expect("the provider has this version")
+            .with_root_certificates(roots.clone())
+            .with_no_client_auth();
         let tcp = tokio::net::TcpStream::connect(target.address)
             .await
             .expect("it listens");

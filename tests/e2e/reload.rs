@@ -6,11 +6,13 @@ use http::Method;
 use http_body_util::BodyExt as _;
 use hyper::body::Frame;
 use sovereign_tests::client::{Body, empty, whole};
-use sovereign_tests::load::{Get, Load};
+use sovereign_tests::load::{Get, Load, Running};
 use sovereign_tests::origin::reply;
 use sovereign_tests::proxy::{said, site};
+use sovereign_tests::raw::open;
 use sovereign_tests::websocket::{Said, WebSocket, echo_origin};
 use sovereign_tests::{Client, Lab, Origin, Proxy, eventually};
+use tokio::io::AsyncWriteExt as _;
 
 const RATE: u32 = 300;
 const TIMES: usize = 200;
@@ -50,6 +52,16 @@ fn load(proxy: &Proxy) -> Load {
     })
 }
 
+/// Waits until a few more requests are done, so that every change meets some.
+async fn some_more(load: &Running) {
+    let wanted = load.done() + 5;
+    eventually("the load goes on", Duration::from_secs(30), || {
+        let done = load.done();
+        std::future::ready((done >= wanted).then_some(()).ok_or(done))
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_hundred_reloads_under_load() {
     let lab = Lab::alone().await;
@@ -65,6 +77,7 @@ async fn two_hundred_reloads_under_load() {
         );
         proxy.write_sites(&site("app.test", &origin.url(), &more));
         proxy.reload().await;
+        some_more(&load).await;
     }
     let report = load.stop().await;
     println!("{TIMES} reloads: {}", report.summary());
@@ -84,6 +97,7 @@ async fn two_hundred_upgrades_under_load() {
     let load = load(&proxy).start();
     for _ in 0..TIMES {
         proxy.upgrade().await;
+        some_more(&load).await;
     }
     let report = load.stop().await;
     println!("{TIMES} upgrades: {}", report.summary());
@@ -227,13 +241,10 @@ async fn a_drain_has_a_deadline() {
     .await;
     let mut proxy =
         Proxy::start_with(&lab, "drain = \"2s\"", &site("app.test", &origin.url(), "")).await;
-    let target = proxy.https("app.test");
-    tokio::spawn(async move {
-        let client = Client::h1(&target);
-        client
-            .send(client.request(Method::GET, "/", &[], empty()))
-            .await
-    });
+    let mut wire = open(&proxy.https("app.test")).await;
+    wire.write_all(b"GET / HTTP/1.1\r\nHost: app.test\r\n\r\n")
+        .await
+        .expect("it listens");
     eventually("the request is under way", Duration::from_secs(10), || {
         std::future::ready((origin.hits() == 1).then_some(()).ok_or("not yet"))
     })

@@ -133,10 +133,17 @@ impl Chromium {
         );
     }
 
-    /// The page as a person sees it, as PNG in base64; kept in `file` as well.
+    /// The whole page as a person sees it, kept in `file` as PNG.
     pub async fn screenshot(&mut self, file: &Path) {
+        let metrics = self.call("Page.getLayoutMetrics", json!({})).await;
+        let size = &metrics["cssContentSize"];
+        let clip =
+            json!({ "x": 0, "y": 0, "width": size["width"], "height": size["height"], "scale": 1 });
         let shot = self
-            .call("Page.captureScreenshot", json!({ "format": "png" }))
+            .call(
+                "Page.captureScreenshot",
+                json!({ "format": "png", "captureBeyondViewport": true, "clip": clip }),
+            )
             .await;
         let data = shot["data"].as_str().expect("a picture");
         let png = base64(data);

@@ -108,7 +108,8 @@ impl Ghost {
                 .env("security__staffDeviceVerification", "false")
                 .env("privacy__useGravatar", "false")
                 .env("privacy__useUpdateCheck", "false")
-                .env("privacy__useRpcPing", "false");
+                .env("privacy__useRpcPing", "false")
+                .env("privacy__useIndexNow", "false");
         });
         *self.slot() = Some(process);
     }

@@ -135,11 +135,6 @@ impl Load {
         self.begin(None)
     }
 
-    /// Sends `count` requests, while the caller does something else.
-    pub fn start_counted(self, count: usize) -> Running {
-        self.begin(Some(count))
-    }
-
     fn begin(self, count: Option<usize>) -> Running {
         let stop = Arc::new(AtomicBool::new(false));
         let done = Arc::new(AtomicUsize::new(0));
@@ -157,11 +152,6 @@ impl Running {
     /// Stops, waits for the requests under way, and reports.
     pub async fn stop(self) -> Report {
         self.stop.store(true, Ordering::Relaxed);
-        self.driver.await.expect("the load ends")
-    }
-
-    /// Waits until the requests it was told to send are done, and reports.
-    pub async fn finish(self) -> Report {
         self.driver.await.expect("the load ends")
     }
 }

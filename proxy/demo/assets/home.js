@@ -22,7 +22,7 @@ byId("load").addEventListener("submit", async (event) => {
     remember(select.selectedOptions[0].text.replace(/^Article: /, ""), verdict, answer);
   } finally {
     button.disabled = false;
-    button.focus();
+    button.focus({ preventScroll: true }); // it lost the focus when it was disabled
   }
 });
 

@@ -2,6 +2,7 @@
 //! second daemon cannot take the first one's place by mistake.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -63,9 +64,15 @@ pub fn bind(path: &Path) -> Result<UnixListener, SocketError> {
         error => system("binding", error.into()),
     })?;
     // Between the two calls nobody can connect: the socket does not listen yet.
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))
-        .map_err(|error| system("closing to other users", error))?;
+    close_to_others(path)?;
     rustix::net::listen(&socket, QUEUE).map_err(|error| system("listening on", error.into()))?;
+    Ok(UnixListener::from(socket))
+}
+
+/// Goes on with a socket that was passed to this process. systemd makes them for everybody unless
+/// its unit says otherwise, so that this one is closed to other users first.
+pub fn adopt(socket: OwnedFd, path: &Path) -> Result<UnixListener, SocketError> {
+    close_to_others(path)?;
     Ok(UnixListener::from(socket))
 }
 
@@ -76,6 +83,15 @@ pub fn remove(path: &Path) {
     {
         tracing::warn!(%error, path = %path.display(), "removing the admin socket");
     }
+}
+
+fn close_to_others(path: &Path) -> Result<(), SocketError> {
+    let owner_only = std::fs::Permissions::from_mode(0o600);
+    std::fs::set_permissions(path, owner_only).map_err(|source| SocketError::System {
+        step: "closing to other users",
+        path: path.to_owned(),
+        source,
+    })
 }
 
 /// Removes what a dead process left behind.
@@ -136,6 +152,17 @@ mod tests {
         let mode = std::fs::metadata(&path).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         UnixStream::connect(&path).unwrap();
+    }
+
+    #[test]
+    fn a_passed_socket_is_closed_to_other_users() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("admin.sock");
+        let passed = UnixListener::bind(&path).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o666)).unwrap();
+        let _adopted = adopt(passed.into(), &path).unwrap();
+        let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
     }
 
     #[test]

@@ -130,7 +130,6 @@ impl App {
         let pid = handover::offer(&program, &self.args, sockets, UPGRADE)
             .await
             .map_err(|error| format!("{:#}", anyhow::Error::from(error)))?;
-        announce(News::MainPid(pid));
         self.stop.send_replace(Some(Stop {
             deadline: self.live().config.drain,
             replaced: true,

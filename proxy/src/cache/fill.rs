@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, Method, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
 use super::control::{RequestDirectives, ResponseControl};
 use super::entry::Entry;
@@ -230,17 +230,13 @@ impl Fill {
     }
 
     fn store(&self, storing: Storing, pieces: &[Bytes]) {
-        let body = match pieces {
-            [] => Bytes::new(),
-            [only] => only.clone(),
-            many => {
-                let mut whole = BytesMut::with_capacity(storing.have as usize);
-                many.iter().for_each(|piece| whole.extend_from_slice(piece));
-                whole.freeze()
-            }
-        };
+        // Pieces and fields point into the buffers they were read into; what stays gets memory of
+        // its own, no larger than it is.
+        let mut body = BytesMut::with_capacity(storing.have as usize);
+        pieces.iter().for_each(|piece| body.extend_from_slice(piece));
+        let body = body.freeze();
         let entry = Entry::new(
-            storing.head,
+            compact(storing.head),
             body,
             storing.freshness,
             &self.request,
@@ -248,6 +244,23 @@ impl Fill {
         );
         self.cache.insert(self.key.as_str(), Arc::new(entry));
     }
+}
+
+/// The same head, with all its values in one piece of memory.
+fn compact(mut head: ResponseHead) -> ResponseHead {
+    let mut values = BytesMut::with_capacity(head.headers.values().map(HeaderValue::len).sum());
+    head.headers
+        .values()
+        .for_each(|value| values.extend_from_slice(value.as_bytes()));
+    let mut values = values.freeze();
+    for value in head.headers.values_mut() {
+        let bytes = values.split_to(value.len());
+        // It was a value before, so it is one still.
+        if let Ok(same) = HeaderValue::from_maybe_shared(bytes) {
+            *value = same;
+        }
+    }
+    head
 }
 
 impl Downstream for Fill {

@@ -177,7 +177,7 @@ fn lay_out(page: &Page<'_>, rendered: OffsetDateTime) -> String {
         .replace("{{summary}}", page.summary)
         .replace(
             &format!("data-section=\"{}\"", page.section),
-            "aria-current=\"page\"",
+            "aria-current=\"true\"",
         )
         .replace("{{rendered}}", &readable(rendered))
         .replace("{{rendered_iso}}", &stamp(rendered))

@@ -222,10 +222,9 @@ fn every_page_is_filled_in() {
             !page.contains("<title> ") && !page.contains("content=\"\""),
             "{page}"
         );
-        // The policy sent along forbids both.
         assert!(
             !page.contains(" style=") && !page.contains("<script>"),
-            "{page}"
+            "the policy sent along forbids it: {page}"
         );
     }
 }
@@ -318,7 +317,6 @@ async fn the_end_lets_open_answers_finish() -> Result<(), Failure> {
     let mut idle = demo.connect("site").await?;
     text(send(&mut idle, "GET", "/", &[]).await?).await?;
     let mut busy = demo.connect("site").await?;
-    // Its head has come, so the server is at it.
     let answer = send(&mut busy, "GET", "/download", &[]).await?;
     let _ = demo.stop.send(());
     assert_eq!(

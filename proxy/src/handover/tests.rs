@@ -151,7 +151,7 @@ async fn a_child_takes_over_and_accepts() {
     let mut sockets = Sockets::new();
     sockets.add("http 127.0.0.1:0", &listener).unwrap();
     sockets
-        .add("https unused", &UnixDatagram::unbound().unwrap())
+        .add("https unused", UnixDatagram::unbound().unwrap())
         .unwrap();
     // It waits in the queue, for whoever accepts next.
     let client = TcpStream::connect(address).unwrap();

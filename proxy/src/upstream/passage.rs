@@ -72,7 +72,7 @@ impl<D: Downstream> Passage<D> {
             .ok_or_else(|| Error::new_in(ErrorType::InternalError))
     }
 
-    async fn head(&mut self, response: &ResponseHeader, end: bool) -> Result<()> {
+    async fn head(&mut self, response: Box<ResponseHeader>, end: bool) -> Result<()> {
         let mut head = ResponseHead {
             status: response.status,
             headers: response.headers.clone(),
@@ -98,7 +98,7 @@ impl<D: Downstream> Passage<D> {
             }
         }
         course.dress(&mut head);
-        self.written = Some(Box::new(response.clone()));
+        self.written = Some(response);
         course.started();
         let started = self.client()?.start(&head, length).await;
         started.map_err(|error| self.broken(error))?;
@@ -174,11 +174,11 @@ impl<D: Downstream> Session for Passage<D> {
     }
 
     async fn write_response_header(&mut self, resp: Box<ResponseHeader>, end: bool) -> Result<()> {
-        self.head(&resp, end).await
+        self.head(resp, end).await
     }
 
     async fn write_response_header_ref(&mut self, resp: &ResponseHeader, end: bool) -> Result<()> {
-        self.head(resp, end).await
+        self.head(Box::new(resp.clone()), end).await
     }
 
     async fn write_body(&mut self, data: Bytes, end: bool) -> Result<()> {
@@ -194,8 +194,8 @@ impl<D: Downstream> Session for Passage<D> {
         for task in tasks {
             match task {
                 HttpTask::Header(head, end) => {
-                    self.head(&head, end).await?;
                     ended |= end && !head.status.is_informational();
+                    self.head(head, end).await?;
                 }
                 HttpTask::Body(data, end) | HttpTask::UpgradedBody(data, end) => {
                     self.data(data, end).await?;
