@@ -71,6 +71,9 @@ pub struct App {
     access_log: AccessLog,
     listeners: Mutex<Vec<Listener>>,
     admin: Arc<UnixListener>,
+    /// Ends the admin API, and tells when its last answer has been sent.
+    admin_stop: watch::Sender<bool>,
+    admin_task: Mutex<Option<tokio::task::JoinHandle<()>>>,
     demonstration: Option<demonstration::Demonstration>,
     drain: watch::Sender<bool>,
     stop: watch::Sender<Option<Stop>>,
@@ -169,6 +172,8 @@ impl App {
             access_log,
             listeners: Mutex::new(listeners),
             admin,
+            admin_stop: watch::Sender::new(false),
+            admin_task: Mutex::default(),
             demonstration,
             drain: watch::Sender::new(false),
             stop: watch::Sender::new(None),

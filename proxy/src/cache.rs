@@ -95,6 +95,12 @@ impl Cache {
         self.store.remove(key);
     }
 
+    /// Removes all that is stored for a key, and sees to it that what is on its way is not stored.
+    pub fn invalidate(&self, key: &str) {
+        self.flights.outdate(key);
+        self.store.remove(key);
+    }
+
     /// Fetches under way.
     pub fn flights(&self) -> &Flights {
         &self.flights

@@ -24,12 +24,12 @@ use crate::cache::key::Key;
 use crate::cache::reuse::{self, OnError, Reuse};
 use crate::cache::status::{CacheStatus, Forward};
 use crate::cache::{
-    self, Entry, Fill, Filled, Flight, Joined, Lookup, Outcome, session_cookie, storable, update,
+    self, Entry, Fill, Filled, Flight, Joined, Lookup, Outcome, session_cookie, storable,
 };
 use crate::downstream::{BodyLength, Connection, Downstream, RequestHead, ResponseHead};
 use crate::response::{self, Failure};
 use crate::route::{Route, Routed, Site};
-use crate::upstream::{self, Course, Dressing, Purpose};
+use crate::upstream::{self, Course, Dressing, Invalidates, Purpose};
 
 /// How often a request looks again after it joined a fetch that turned out to be for another variant.
 const LOOKS: usize = 3;
@@ -267,6 +267,10 @@ impl Exchange<'_> {
                 return self.pass(client, key, forward, detail).await;
             }
             let (flight, leads) = self.join(key, &names);
+            if leads && self.is_there_now(key, stale.as_ref()) {
+                cache.flights().close(&flight);
+                continue;
+            }
             if leads {
                 self.fill(key, stale.clone(), flight.clone());
             }
@@ -348,6 +352,14 @@ impl Exchange<'_> {
         }
     }
 
+    /// Whether another request's fetch ended between our look at the store and our flight.
+    fn is_there_now(&self, key: &Key, stale: Option<&Arc<Entry>>) -> bool {
+        match self.app.cache.lookup(key.as_str(), &self.head.headers) {
+            Lookup::Found(entry) => stale.is_none_or(|stale| !Arc::ptr_eq(stale, &entry)),
+            Lookup::VaryMiss(_) | Lookup::UriMiss => false,
+        }
+    }
+
     /// Waits for a flight, handing interim responses on; `None` where the client goes away.
     async fn wait<D: Downstream>(
         &self,
@@ -424,8 +436,10 @@ impl Exchange<'_> {
         } else {
             flights.lead(&format!("{} {}", key.as_str(), entry.variant))
         };
-        if let Some(flight) = flight {
-            self.fill(&key, Some(entry.clone()), flight);
+        match flight {
+            Some(flight) if self.is_there_now(&key, Some(entry)) => flights.close(&flight),
+            Some(flight) => self.fill(&key, Some(entry.clone()), flight),
+            None => {}
         }
     }
 
@@ -583,6 +597,11 @@ impl Exchange<'_> {
             tls: self.connection.tls.is_some(),
             forward,
             detail,
+            invalidates: Invalidates {
+                cache: self.app.cache.clone(),
+                method: self.head.method.clone(),
+                target: key.clone(),
+            },
         };
         let hold = self.site.config.hold;
         let purpose = Purpose::Client(dressing);
@@ -591,11 +610,6 @@ impl Exchange<'_> {
         let sent = course
             .status()
             .and_then(|status| StatusCode::from_u16(status).ok());
-        if let Some(sent) = sent {
-            for key in update::invalidated(&self.head.method, key, sent, &course.locations()) {
-                self.app.cache.remove(key.as_str());
-            }
-        }
         let mut told = Told::of(sent.unwrap_or(StatusCode::BAD_GATEWAY), &status);
         told.course = Some(course.clone());
         match course.failure() {
@@ -783,8 +797,12 @@ fn accepts_html(head: &RequestHead) -> bool {
 async fn answer_with<D: Downstream>(
     client: &mut D,
     method: &Method,
-    (head, body): (ResponseHead, Bytes),
+    (mut head, body): (ResponseHead, Bytes),
 ) -> io::Result<()> {
     let length = BodyLength::of(method, &head, Some(body.len() as u64));
+    if *method == Method::HEAD {
+        head.headers
+            .insert(header::CONTENT_LENGTH, body.len().into());
+    }
     client.respond(&head, length, body).await
 }

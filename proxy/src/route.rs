@@ -136,7 +136,7 @@ impl Router {
         let route = site.route(head.target.path());
         match &route.action {
             Action::Redirect { to, status } => {
-                elsewhere(site, *status, target(to, connection, head), "route")
+                elsewhere(site, *status, target(to, head), "route")
             }
             _ => Routed::Here(site, route),
         }
@@ -262,8 +262,8 @@ fn url(scheme: &str, host: &str, port: Option<u16>, head: &RequestHead) -> Strin
     }
 }
 
-/// Fills a redirect's pattern in; a path becomes a URL of the host that was asked.
-fn target(pattern: &str, connection: &Connection, head: &RequestHead) -> String {
+/// Fills a redirect's pattern in.
+fn target(pattern: &str, head: &RequestHead) -> String {
     let query = head
         .target
         .query()
@@ -273,9 +273,8 @@ fn target(pattern: &str, connection: &Connection, head: &RequestHead) -> String 
         .replace("{path}", head.target.path())
         .replace("{query}", &query);
     // A path that begins with two slashes would be read as another host.
-    if path.starts_with('/') {
-        let path = path.trim_start_matches('/');
-        format!("{}://{}/{path}", connection.scheme(), head.authority())
+    if path.starts_with("//") {
+        format!("/{}", path.trim_start_matches('/'))
     } else {
         path
     }

@@ -20,7 +20,7 @@ use tokio::sync::watch;
 use crate::downstream::{Connection, Downstream, RequestHead};
 use crate::route::{Route, Site};
 
-pub use course::{Course, Dressing, Purpose};
+pub use course::{Course, Dressing, Invalidates, Purpose};
 pub use pool::{Member, Pool, State};
 
 mod course;

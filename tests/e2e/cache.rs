@@ -170,7 +170,8 @@ async fn a_stale_page_is_refreshed_behind_the_visitors_back() {
             if number > 1 {
                 tokio::time::sleep(Duration::from_secs(1)).await; // A slow origin.
             }
-            let cache = "max-age=1, stale-while-revalidate=60";
+            // Longer than the origin takes: a response is as old as its delay when it arrives.
+            let cache = "max-age=2, stale-while-revalidate=60";
             reply(
                 200,
                 [("cache-control", cache)],

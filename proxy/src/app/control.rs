@@ -22,12 +22,9 @@ struct Handle(Arc<App>);
 impl App {
     /// Answers the admin API until the daemon ends, or another one has taken the socket over.
     pub(super) fn serve_admin(self: &Arc<Self>) {
-        let mut stop = self.stop.subscribe();
-        let replaced = async move {
-            // The socket of a daemon that only drains still answers `status`.
-            let _ = stop
-                .wait_for(|how| how.is_some_and(|how| how.replaced))
-                .await;
+        let mut stop = self.admin_stop.subscribe();
+        let stopped = async move {
+            let _ = stop.wait_for(|stopped| *stopped).await;
         };
         let listener = match std::os::fd::AsFd::as_fd(&*self.admin).try_clone_to_owned() {
             Ok(socket) => std::os::unix::net::UnixListener::from(socket),
@@ -35,7 +32,9 @@ impl App {
         };
         match tokio::net::UnixListener::from_std(listener) {
             Ok(listener) => {
-                tokio::spawn(admin::serve(listener, Arc::new(Handle(self.clone())), replaced));
+                let control = Arc::new(Handle(self.clone()));
+                let task = tokio::spawn(admin::serve(listener, control, stopped));
+                *self.admin_task.lock() = Some(task);
             }
             Err(error) => tracing::error!(%error, "the admin API cannot be served"),
         }
@@ -130,6 +129,8 @@ impl App {
         let pid = handover::offer(&program, &self.args, sockets, UPGRADE)
             .await
             .map_err(|error| format!("{:#}", anyhow::Error::from(error)))?;
+        // The socket belongs to the new process from here on; a daemon that only drains still answers.
+        self.admin_stop.send_replace(true);
         self.stop.send_replace(Some(Stop {
             deadline: self.live().config.drain,
             replaced: true,

@@ -16,6 +16,9 @@ use crate::handover::{News, announce, watchdog};
 /// How often certificates of the local authority are looked at.
 const RENEWAL: Duration = Duration::from_secs(12 * 60 * 60);
 
+/// How long the admin API may take for the answers under way at the end.
+const LAST_ANSWERS: Duration = Duration::from_secs(2);
+
 /// Sends our own log to standard error, readable on a terminal, else JSON.
 pub fn init_logging(log: &Log) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(&log.level)
@@ -54,6 +57,12 @@ impl App {
         self.drain_connections(how).await;
         signals.abort();
         watchdog.abort();
+        // Whoever asked for this end still waits to hear of it.
+        self.admin_stop.send_replace(true);
+        let answers = self.admin_task.lock().take();
+        if let Some(answers) = answers {
+            let _ = tokio::time::timeout(LAST_ANSWERS, answers).await;
+        }
         if !how.replaced {
             admin::remove(&self.live().config.admin);
         }

@@ -125,7 +125,7 @@ impl Fill {
         let entry = Arc::new(refreshed);
         let control = ResponseControl::of(&entry.head.headers);
         let judged = self.judge(&entry.head, &control, &entry.freshness);
-        if judged.is_ok() {
+        if judged.is_ok() && !self.flight.is_outdated() {
             self.cache.insert(self.key.as_str(), entry.clone());
         } else {
             self.cache.remove(self.key.as_str());
@@ -337,8 +337,9 @@ impl Downstream for Fill {
                     self.progress = Progress::Passing;
                     return Err(io::ErrorKind::UnexpectedEof.into());
                 }
-                let pieces = self.flight.pieces();
-                self.store(*storing, &pieces);
+                if !self.flight.is_outdated() {
+                    self.store(*storing, &self.flight.pieces());
+                }
                 self.cache.flights().close(&self.flight);
                 self.flight.end(trailers);
             }

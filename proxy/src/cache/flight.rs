@@ -50,6 +50,8 @@ struct State {
     readers: Vec<Option<usize>>,
     /// Every piece stays until the end.
     keep: bool,
+    /// It was asked for before something changed: to be passed on, not stored.
+    outdated: bool,
     ended: Option<Result<Option<HeaderMap>, Failure>>,
 }
 
@@ -118,6 +120,19 @@ impl Flights {
         }
     }
 
+    /// What is on its way for a key, whatever the variant, was asked for before something changed.
+    pub fn outdate(&self, key: &str) {
+        self.0.lock().retain(|name, flight| {
+            let same = name
+                .strip_prefix(key)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with(' '));
+            if same {
+                flight.state.lock().outdated = true;
+            }
+            !same
+        });
+    }
+
     /// A flight that nobody can join.
     pub fn alone(&self) -> Arc<Flight> {
         Arc::new(Flight::new(None))
@@ -144,6 +159,7 @@ impl Flight {
                 dropped: 0,
                 readers: Vec::new(),
                 keep: true,
+                outdated: false,
                 ended: None,
             }),
             changed: Notify::new(),
@@ -271,6 +287,11 @@ impl Flight {
             }
             changed.await;
         }
+    }
+
+    /// Whether something changed since it was asked for.
+    pub fn is_outdated(&self) -> bool {
+        self.state.lock().outdated
     }
 
     /// The pieces of the body so far; all of them, where they are kept.

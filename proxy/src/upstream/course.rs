@@ -4,12 +4,14 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderValue, Method, StatusCode};
 use parking_lot::Mutex;
 use pingora_error::{Error, ErrorSource, ErrorType};
 
 use super::pool::Pool;
+use crate::cache::key::Key;
 use crate::cache::status::{CacheStatus, Forward};
+use crate::cache::{Cache, update};
 use crate::downstream::ResponseHead;
 use crate::response::{self, Failure};
 use crate::route::{Route, Site};
@@ -36,6 +38,18 @@ pub struct Dressing {
     pub forward: Forward,
     /// More about that.
     pub detail: Option<&'static str>,
+    /// What the response may make outdated.
+    pub invalidates: Invalidates,
+}
+
+/// A request that may change what is stored for its target (RFC 9111 section 4.4).
+pub struct Invalidates {
+    /// Where it is stored.
+    pub cache: Arc<Cache>,
+    /// The request's method.
+    pub method: Method,
+    /// The request's target.
+    pub target: Key,
 }
 
 /// One exchange with an upstream.
@@ -63,7 +77,6 @@ struct Progress {
     failure: Option<Failure>,
     timed_out: bool,
     status: Option<u16>,
-    locations: HeaderMap,
     started: bool,
     client: Option<Failure>,
 }
@@ -134,17 +147,10 @@ impl Course {
     }
 
     /// The response's head has come.
-    pub fn answered(&self, status: StatusCode, headers: &HeaderMap) {
+    pub fn answered(&self, status: StatusCode) {
         let mut state = self.state.lock();
         state.first_byte = Some(Instant::now());
         state.status = Some(status.as_u16());
-        if !self.safe {
-            for name in [header::LOCATION, header::CONTENT_LOCATION] {
-                if let Some(value) = headers.get(&name) {
-                    state.locations.insert(name, value.clone());
-                }
-            }
-        }
         if let Some(member) = state.member {
             self.pool.members()[member].answered();
         }
@@ -239,16 +245,20 @@ impl Course {
         self.state.lock().status
     }
 
-    /// Where the response to a request that changed something points (RFC 9111 section 4.4).
-    pub fn locations(&self) -> HeaderMap {
-        self.state.lock().locations.clone()
-    }
-
-    /// Makes the head of a response ready for the client, where one waits.
+    /// Makes the head of a response ready for the client, where one waits. What the request has
+    /// made outdated is gone before the client can know that it was answered.
     pub fn dress(&self, head: &mut ResponseHead) {
         let Purpose::Client(dressing) = &self.purpose else {
             return;
         };
+        let Invalidates {
+            cache,
+            method,
+            target,
+        } = &dressing.invalidates;
+        for key in update::invalidated(method, target, head.status, &head.headers) {
+            cache.invalidate(key.as_str());
+        }
         response::date(&mut head.headers);
         let status = CacheStatus {
             forward: Some(dressing.forward),

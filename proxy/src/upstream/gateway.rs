@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use pingora_core::protocols::Digest;
+use pingora_core::protocols::{ALPN, Digest};
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_error::{Error, ErrorType, Result};
 use pingora_http::ResponseHeader;
@@ -32,7 +32,11 @@ impl ProxyHttp for Gateway {
         Ok(())
     }
 
-    async fn upstream_peer(&self, _: &mut Session, ctx: &mut Context) -> Result<Box<HttpPeer>> {
+    async fn upstream_peer(
+        &self,
+        session: &mut Session,
+        ctx: &mut Context,
+    ) -> Result<Box<HttpPeer>> {
         let course = known(ctx)?;
         let (pause, member) = course.begin_try();
         if !pause.is_zero() {
@@ -40,7 +44,13 @@ impl ProxyHttp for Gateway {
         }
         course.at_member(Some(member));
         match course.pool.members()[member].peer(course.pool.timeouts()).await {
-            Ok(peer) => Ok(Box::new(peer)),
+            Ok(mut peer) => {
+                if session.is_upgrade_req() && peer.is_tls() {
+                    // Only HTTP/1.1 can change its protocol.
+                    peer.options.alpn = ALPN::H1;
+                }
+                Ok(Box::new(peer))
+            }
             Err(reason) => {
                 let error = Error::explain(ErrorType::ConnectError, reason).into_up();
                 Err(judged(course, error, false, false))
@@ -95,7 +105,7 @@ impl ProxyHttp for Gateway {
             course.restarting();
             return Err(Error::explain(ErrorType::ConnectError, "the upstream is restarting").into_up());
         }
-        course.answered(response.status, &response.headers);
+        course.answered(response.status);
         Ok(())
     }
 

@@ -35,6 +35,8 @@ pub struct Passage<D: Downstream> {
     upgrade: bool,
     upgraded: bool,
     body_taken: bool,
+    /// The try whose request head has been sent; none before the first.
+    head_sent_in: u32,
 }
 
 /// Where the client's side is found again afterwards.
@@ -62,8 +64,16 @@ impl<D: Downstream> Passage<D> {
             upgrade,
             upgraded: false,
             body_taken: false,
+            head_sent_in: 0,
         };
         (passage, Slot(shared))
+    }
+
+    /// Whether the upstream has yet to say if it takes an upgrade. Until then the request counts as
+    /// not ended: Pingora takes the end of an empty body that it sees after the 101 for the end of
+    /// the upgraded connection, and which of the two it sees first is left to chance.
+    fn awaits_upgrade(&self) -> bool {
+        self.upgrade && self.written.is_none() && self.head_sent_in == self.course.tries()
     }
 
     fn client(&mut self) -> Result<&mut D> {
@@ -218,7 +228,8 @@ impl<D: Downstream> Session for Passage<D> {
     /// The request's next bytes or, once it has ended, the client's going away; and in either case
     /// the upstream's time running out, since Pingora polls this whenever it waits.
     async fn read_body_or_idle(&mut self, no_body_expected: bool) -> Result<Option<Bytes>> {
-        let idle = !self.upgraded && (no_body_expected || self.client()?.body_done());
+        let idle = !self.upgraded
+            && (no_body_expected || self.awaits_upgrade() || self.client()?.body_done());
         let deadline = self.course.deadline();
         if self.upgraded {
             // Silence is normal on an upgraded connection; its idle time covers both directions.
@@ -241,7 +252,7 @@ impl<D: Downstream> Session for Passage<D> {
     }
 
     fn is_body_done(&mut self) -> bool {
-        self.client.as_ref().is_none_or(Downstream::body_done)
+        !self.awaits_upgrade() && self.client.as_ref().is_none_or(Downstream::body_done)
     }
 
     fn is_body_empty(&mut self) -> bool {
@@ -283,7 +294,9 @@ impl<D: Downstream> Session for Passage<D> {
     }
 
     // A body is never kept for a second try: what has been sent once is not sent again.
-    fn enable_retry_buffering(&mut self) {}
+    fn enable_retry_buffering(&mut self) {
+        self.head_sent_in = self.course.tries();
+    }
 
     fn retry_buffer_truncated(&self) -> bool {
         self.body_taken

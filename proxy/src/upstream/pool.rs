@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use pingora_core::protocols::ALPN;
-use pingora_core::upstreams::peer::HttpPeer;
+use pingora_core::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy};
 use sovereign_config::model::{Timeouts, Upstream, UpstreamAddress, UpstreamScheme};
 
 /// How long a resolved name is used before it is asked for again; the old addresses stay in use where that fails.
@@ -192,6 +192,9 @@ impl Member {
             UpstreamScheme::Https => ALPN::H2H1,
             UpstreamScheme::H2c => ALPN::H2,
         };
+        // Hop-by-hop fields are ours to drop (`upstream::request`): Pingora's own rules would also
+        // drop `TE: trailers`, which gRPC needs, and upgrades other than WebSocket.
+        options.http_upstream_request_policy = HttpUpstreamRequestPolicy::preserve();
         options.connection_timeout = Some(timeouts.connect);
         options.total_connection_timeout = Some(timeouts.connect);
         options.idle_timeout = Some(KEEP);
