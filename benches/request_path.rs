@@ -11,7 +11,9 @@ use tokio::runtime::Runtime;
 fn request_path(criterion: &mut Criterion) {
     let runtime = Runtime::new().expect("a runtime starts");
     let bench = runtime.block_on(Bench::start()).expect("the daemon starts");
-    let mut client = runtime.block_on(bench.client()).expect("the daemon accepts");
+    let mut client = runtime
+        .block_on(bench.client())
+        .expect("the daemon accepts");
     let mut group = criterion.benchmark_group("request_path");
     group.throughput(Throughput::Elements(1));
     let mut asked = 0_u64;

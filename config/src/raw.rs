@@ -39,10 +39,10 @@ pub(crate) struct File {
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Listen {
-    /// Plain HTTP. Default: "[::]:80".
+    /// Plain HTTP. Default: `"[::]:80"`.
     #[schemars(title = "an address such as [::]:80")]
     pub(crate) http: Option<OneOrMany<String>>,
-    /// HTTP over TLS. Default: "[::]:443", or none where every site has tls = "off".
+    /// HTTP over TLS. Default: `"[::]:443"`, or none where every site has tls = "off".
     #[schemars(title = "an address such as [::]:443")]
     pub(crate) https: Option<OneOrMany<String>>,
     /// Prometheus metrics. Default: off.

@@ -119,13 +119,8 @@ pub fn run(start: Start) -> anyhow::Result<()> {
         .context("starting the runtime")?;
     let ended = runtime.block_on(async {
         let on_ready = start.on_ready;
-        let (app, bound) = App::build(
-            start.config_path,
-            start.config,
-            start.args,
-            handover,
-        )
-        .await?;
+        let (app, bound) =
+            App::build(start.config_path, start.config, start.args, handover).await?;
         on_ready(&bound);
         app.live_until_stopped().await;
         Ok(())
@@ -186,7 +181,10 @@ impl App {
             id_prefix: process_tag(),
         });
         app.serve_demonstration();
-        handover.ready().await.context("taking over from the running daemon")?;
+        handover
+            .ready()
+            .await
+            .context("taking over from the running daemon")?;
         app.serve_admin();
         for listener in &*app.listeners.lock() {
             listener.accept(&app);
@@ -233,7 +231,8 @@ impl App {
     /// Logs a request that was refused before it was a request.
     pub fn log_refused(&self, connection: &Connection, status: http::StatusCode, reason: &str) {
         let id = self.request_id();
-        self.access_log.refused(connection, status.as_u16(), reason, &id);
+        self.access_log
+            .refused(connection, status.as_u16(), reason, &id);
     }
 
     /// Everything that is counted, in Prometheus' text format.
@@ -268,7 +267,9 @@ impl Live {
                 return None;
             }
             let mut known = known.lock();
-            let same = known.iter().find(|pool| pool.is_for(upstreams, &site.timeouts));
+            let same = known
+                .iter()
+                .find(|pool| pool.is_for(upstreams, &site.timeouts));
             Some(match same {
                 Some(pool) => pool.clone(),
                 None => {
@@ -322,7 +323,9 @@ fn admin_socket(path: &Path, handover: &mut Handover) -> anyhow::Result<UnixList
             admin::bind(path)?
         }
     };
-    socket.set_nonblocking(true).context("opening the admin socket")?;
+    socket
+        .set_nonblocking(true)
+        .context("opening the admin socket")?;
     UnixListener::from_std(socket).context("opening the admin socket")
 }
 

@@ -21,17 +21,17 @@ pub use flight::{Flight, Flights, Joined, LiveHead, Outcome, Reader};
 pub use serve::{serve, stream_head};
 
 // What a message means, in the order in which a request meets it.
-pub mod key;
+pub mod conditional;
 pub mod control;
 pub mod date;
 pub mod freshness;
-pub mod vary;
-pub mod reuse;
-pub mod conditional;
+pub mod key;
 pub mod range;
+pub mod reuse;
+pub mod status;
 pub mod storable;
 pub mod update;
-pub mod status;
+pub mod vary;
 // What is held, and what is on its way.
 mod entry;
 mod fill;
@@ -178,4 +178,3 @@ pub fn session_cookie<'a>(
             names.get(name).map(String::as_str)
         })
 }
-

@@ -111,8 +111,10 @@ pub trait Downstream: Send + Sync + Unpin + 'static {
     fn data(&mut self, chunk: Bytes) -> impl Future<Output = io::Result<()>> + Send;
 
     /// Ends the response.
-    fn finish(&mut self, trailers: Option<HeaderMap>)
-    -> impl Future<Output = io::Result<()>> + Send;
+    fn finish(
+        &mut self,
+        trailers: Option<HeaderMap>,
+    ) -> impl Future<Output = io::Result<()>> + Send;
 
     /// Sends a whole response at once.
     fn respond(
@@ -207,10 +209,9 @@ impl StoredHead {
 impl Connection {
     /// The client's address as an IP; the unspecified one where there is none.
     pub fn peer_ip(&self) -> IpAddr {
-        self.peer
-            .map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| {
-                peer.ip().to_canonical()
-            })
+        self.peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| {
+            peer.ip().to_canonical()
+        })
     }
 
     /// `http` or `https`, by what the client used.
@@ -265,7 +266,10 @@ pub fn split_authority(authority: &str) -> Option<(Box<str>, Option<u16>)> {
     let (host, port) = if let Some(rest) = authority.strip_prefix('[') {
         let (host, after) = rest.split_once(']')?;
         host.parse::<std::net::Ipv6Addr>().ok()?;
-        (host, after.strip_prefix(':').or(after.is_empty().then_some("")))
+        (
+            host,
+            after.strip_prefix(':').or(after.is_empty().then_some("")),
+        )
     } else {
         match authority.split_once(':') {
             Some((host, port)) => (host, Some(port)),

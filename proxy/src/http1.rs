@@ -17,9 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use crate::downstream::{
-    BodyError, BodyLength, Downstream, RequestHead, ResponseHead, StoredHead,
-};
+use crate::downstream::{BodyError, BodyLength, Downstream, RequestHead, ResponseHead, StoredHead};
 use body::{Piece, RequestBody};
 use head::{end_of_head, parse, too_large};
 
@@ -146,8 +144,8 @@ impl<S: AsyncRead + AsyncWrite + Send + Sync + Unpin + 'static> Http1<S> {
             let read = if self.input.is_empty() {
                 self.wait_idle().await
             } else {
-                let by = *deadline
-                    .get_or_insert_with(|| Instant::now() + self.bounds.header_timeout);
+                let by =
+                    *deadline.get_or_insert_with(|| Instant::now() + self.bounds.header_timeout);
                 match timeout_at(by, self.fill()).await {
                     Ok(read) => read,
                     Err(_) => {
@@ -278,7 +276,8 @@ impl<S: AsyncRead + AsyncWrite + Send + Sync + Unpin + 'static> Http1<S> {
             Response::Upgraded => {
                 self.keep_alive = false;
                 self.request = RequestBody::raw();
-                self.output.extend_from_slice(b"connection: upgrade\r\n\r\n");
+                self.output
+                    .extend_from_slice(b"connection: upgrade\r\n\r\n");
                 return;
             }
             Response::Chunked => self
@@ -291,11 +290,12 @@ impl<S: AsyncRead + AsyncWrite + Send + Sync + Unpin + 'static> Http1<S> {
         if !self.request.is_done() || *self.drain.borrow() {
             self.keep_alive = false;
         }
-        self.output.extend_from_slice(match (self.keep_alive, self.version) {
-            (false, _) => b"connection: close\r\n\r\n",
-            (true, Version::HTTP_10) => b"connection: keep-alive\r\n\r\n",
-            _ => b"\r\n".as_slice(),
-        });
+        self.output
+            .extend_from_slice(match (self.keep_alive, self.version) {
+                (false, _) => b"connection: close\r\n\r\n",
+                (true, Version::HTTP_10) => b"connection: keep-alive\r\n\r\n",
+                _ => b"\r\n".as_slice(),
+            });
     }
 
     /// Writes what is in `output`, then `body`, in as few system calls as the stream allows.
@@ -335,9 +335,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Sync + Unpin + 'static> Http1<S> {
     async fn read_upgraded(&mut self) -> io::Result<usize> {
         loop {
             if self.frames.as_ref().is_some_and(Frames::is_closed) {
-                return timeout(WEBSOCKET_CLOSE, self.fill())
-                    .await
-                    .unwrap_or(Ok(0));
+                return timeout(WEBSOCKET_CLOSE, self.fill()).await.unwrap_or(Ok(0));
             }
             if self.frames.is_none() || *self.drain.borrow() {
                 return self.fill().await;
@@ -504,7 +502,9 @@ impl<S: AsyncRead + AsyncWrite + Send + Sync + Unpin + 'static> Downstream for H
         extra: &[(&'static str, &[u8])],
         body: Option<Bytes>,
     ) -> io::Result<()> {
-        self.write_head(head.status(), |output| output.extend_from_slice(head.lines()));
+        self.write_head(head.status(), |output| {
+            output.extend_from_slice(head.lines())
+        });
         for (name, value) in extra {
             self.output.extend_from_slice(name.as_bytes());
             self.output.extend_from_slice(b": ");
@@ -536,10 +536,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Sync + Unpin + 'static> Downstream for H
     }
 }
 
-async fn idle<T>(
-    limit: Duration,
-    read: impl Future<Output = io::Result<T>>,
-) -> io::Result<T> {
+async fn idle<T>(limit: Duration, read: impl Future<Output = io::Result<T>>) -> io::Result<T> {
     timeout(limit, read)
         .await
         .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))

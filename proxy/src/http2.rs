@@ -63,7 +63,15 @@ where
         };
         match accepted {
             Ok(Some(Ok((request, respond)))) => {
-                accept(&app, &connection, &active, limits.idle_timeout, request, respond).await;
+                accept(
+                    &app,
+                    &connection,
+                    &active,
+                    limits.idle_timeout,
+                    request,
+                    respond,
+                )
+                .await;
             }
             Ok(Some(Err(_)) | None) => return,
             Err(_) if active.load(Ordering::Relaxed) > 0 => {}
@@ -159,7 +167,11 @@ fn head(parts: http::request::Parts) -> Result<RequestHead, &'static str> {
         Some(target) if target.as_str().starts_with('/') => target.clone(),
         _ => return Err("target"),
     };
-    if target.as_str().bytes().any(|byte| byte <= b' ' || byte == 0x7f) {
+    if target
+        .as_str()
+        .bytes()
+        .any(|byte| byte <= b' ' || byte == 0x7f)
+    {
         return Err("target");
     }
     headers.remove(header::HOST);
@@ -360,7 +372,9 @@ fn drop_connection_fields(headers: &mut HeaderMap) {
 
 fn broken(error: h2::Error) -> io::Error {
     if error.is_io() {
-        error.into_io().unwrap_or_else(|| io::ErrorKind::BrokenPipe.into())
+        error
+            .into_io()
+            .unwrap_or_else(|| io::ErrorKind::BrokenPipe.into())
     } else {
         io::Error::new(io::ErrorKind::ConnectionReset, error)
     }

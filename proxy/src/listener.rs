@@ -13,6 +13,7 @@ use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use sovereign_config::model::Listen;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
+use tracing::Instrument as _;
 
 use crate::app::App;
 use crate::connection;
@@ -88,7 +89,10 @@ impl Role {
 pub fn wanted(listen: &Listen) -> Vec<(Role, SocketAddr)> {
     let http = listen.http.iter().map(|address| (Role::Http, *address));
     let https = listen.https.iter().map(|address| (Role::Https, *address));
-    let metrics = listen.metrics.iter().map(|address| (Role::Metrics, *address));
+    let metrics = listen
+        .metrics
+        .iter()
+        .map(|address| (Role::Metrics, *address));
     http.chain(https).chain(metrics).collect()
 }
 
@@ -184,13 +188,15 @@ async fn accept_loop(
             Ok((stream, peer, permit)) => {
                 let app = app.clone();
                 let tasks = app.tasks.clone();
-                tasks.spawn(async move {
+                let span = tracing::debug_span!("connection", %peer, secure);
+                let connection = async move {
                     app.metrics.accepted.inc();
                     app.metrics.connections.inc();
                     serve(stream, peer, secure, app.clone()).await;
                     app.metrics.connections.dec();
                     drop(permit);
-                });
+                };
+                tasks.spawn(connection.instrument(span));
             }
             Err(error) if is_of_connection(&error) => {}
             Err(error) => {

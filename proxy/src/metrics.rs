@@ -16,7 +16,15 @@ const SECONDS: &[f64] = &[
 ];
 /// The cache's words, in the order of [`word_index`].
 const WORDS: [&str; 9] = [
-    "hit", "bypass", "method", "uri-miss", "vary-miss", "request", "stale", "partial", "none",
+    "hit",
+    "bypass",
+    "method",
+    "uri-miss",
+    "vary-miss",
+    "request",
+    "stale",
+    "partial",
+    "none",
 ];
 const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
@@ -105,7 +113,11 @@ impl Metrics {
                 "Requests that shared another one's fetch.",
                 &["site"],
             )?,
-            bytes: counters("response_bytes_total", "Bytes of response bodies sent.", &["site"])?,
+            bytes: counters(
+                "response_bytes_total",
+                "Bytes of response bodies sent.",
+                &["site"],
+            )?,
             refused: counters(
                 "requests_refused_total",
                 "Requests refused before they were routed.",

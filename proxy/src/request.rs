@@ -15,6 +15,7 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use http::{HeaderName, Method, StatusCode, header};
 use sovereign_config::model::Action;
+use tracing::Instrument as _;
 
 use crate::access_log::Record;
 use crate::app::{App, Live};
@@ -121,7 +122,13 @@ pub async fn serve<D: Downstream>(
             let (mut answer, body) = response::redirect(status, &location);
             response::finish(&mut answer.headers, site, None, connection.tls.is_some());
             let sent = answer_with(&mut client, &head.method, (answer, body)).await;
-            app.log(&Record::new(connection, &head, Some((site, None)), &client, &told));
+            app.log(&Record::new(
+                connection,
+                &head,
+                Some((site, None)),
+                &client,
+                &told,
+            ));
             return sent.is_ok().then_some(client);
         }
     };
@@ -135,7 +142,9 @@ pub async fn serve<D: Downstream>(
         route,
         id: Some(&id),
     };
-    exchange.serve(client).await
+    let span =
+        tracing::debug_span!("request", id = &*id, method = %head.method, target = %head.target);
+    exchange.serve(client).instrument(span).await
 }
 
 /// A request with all that is known about it.
@@ -165,8 +174,6 @@ pub struct Told {
     pub collapsed: bool,
     /// The exchange with an upstream, where there was one.
     pub course: Option<Arc<Course>>,
-    /// The request's id.
-    pub id: Option<Box<str>>,
 }
 
 impl Told {
@@ -211,12 +218,15 @@ impl Exchange<'_> {
         let (Some(key), Some(_)) = (key, &self.route.pool) else {
             client.close_after();
             let failure = Failure::BadRequest;
-            return self.failed(client, failure, Told::own(failure.status(), "target")).await;
+            return self
+                .failed(client, failure, Told::own(failure.status(), "target"))
+                .await;
         };
         match bypass(self.route, self.head) {
             Some((forward, detail)) => self.pass(client, &key, forward, Some(detail)).await,
             None if self.head.upgrade => {
-                self.pass(client, &key, Forward::Bypass, Some("upgrade")).await
+                self.pass(client, &key, Forward::Bypass, Some("upgrade"))
+                    .await
             }
             None => self.cached(client, &key).await,
         }
@@ -261,7 +271,9 @@ impl Exchange<'_> {
                 && let OnError::Serve { age, ttl, by } =
                     reuse::on_error(&entry.freshness, now, false)
             {
-                return self.store_hit(client, entry, ttl, age, Some(by.as_str())).await;
+                return self
+                    .store_hit(client, entry, ttl, age, Some(by.as_str()))
+                    .await;
             }
             if let Some(detail) = self.goes_alone(key, stale.as_deref(), &directives) {
                 return self.pass(client, key, forward, detail).await;
@@ -289,7 +301,8 @@ impl Exchange<'_> {
                         ttl: Some(entry.freshness.ttl(SystemTime::now())),
                         detail: None,
                     };
-                    let told = self.stored(&mut client, &entry, status, age).await;
+                    let mut told = self.stored(&mut client, &entry, status, age).await;
+                    told.course = flight.course();
                     return self.done(client, told);
                 }
                 Outcome::Live(live, reader) => {
@@ -301,14 +314,18 @@ impl Exchange<'_> {
                         ttl: live.stored.as_ref().ok().map(|shared| shared.ttl),
                         detail: live.stored.as_ref().err().copied(),
                     };
-                    return self.stream(client, &live, reader, status).await;
+                    let mut told = Told::of(live.head.status, &status);
+                    told.course = flight.course();
+                    return self.stream(client, &live, reader, &status, told).await;
                 }
                 Outcome::Failed(failure) => {
-                    return self.stand_in(client, stale, failure, forward).await;
+                    let course = flight.course();
+                    return self.stand_in(client, stale, failure, forward, course).await;
                 }
             }
         }
-        self.pass(client, key, Forward::VaryMiss, Some("vary")).await
+        self.pass(client, key, Forward::VaryMiss, Some("vary"))
+            .await
     }
 
     /// Why a request that the store cannot answer is not worth a shared fetch; the inner word is for `Cache-Status`.
@@ -418,7 +435,8 @@ impl Exchange<'_> {
             flight,
             hold,
         };
-        self.app.tasks.spawn(fetch.run(stale));
+        let span = tracing::debug_span!("fetch", key = key.as_str());
+        self.app.tasks.spawn(fetch.run(stale).instrument(span));
     }
 
     /// Refreshes in the background, once.
@@ -484,10 +502,10 @@ impl Exchange<'_> {
         mut client: D,
         live: &cache::LiveHead,
         mut reader: cache::Reader,
-        status: CacheStatus<'static>,
+        status: &CacheStatus<'static>,
+        mut told: Told,
     ) -> Option<D> {
-        let mut told = Told::of(live.head.status, &status);
-        let mut head = cache::stream_head(&live.head, &status);
+        let mut head = cache::stream_head(&live.head, status);
         let tls = self.connection.tls.is_some();
         response::finish(&mut head.headers, self.site, Some(self.route), tls);
         if self.is_not_modified(&head) {
@@ -546,26 +564,32 @@ impl Exchange<'_> {
         stale: Option<Arc<Entry>>,
         failure: Failure,
         forward: Forward,
+        course: Option<Arc<Course>>,
     ) -> Option<D> {
         if let Some(entry) = stale
             && let OnError::Serve { age, ttl, by } =
                 reuse::on_error(&entry.freshness, SystemTime::now(), false)
         {
             entry.refresh_failed();
-            return self.store_hit(client, &entry, ttl, age, Some(by.as_str())).await;
+            return self
+                .store_hit(client, &entry, ttl, age, Some(by.as_str()))
+                .await;
         }
         let status = CacheStatus {
             forward: Some(forward),
             detail: Some(failure.as_str()),
             ..CacheStatus::default()
         };
-        self.failed(client, failure, Told::of(failure.status(), &status)).await
+        let mut told = Told::of(failure.status(), &status);
+        told.course = course;
+        self.failed(client, failure, told).await
     }
 
     async fn only_if_cached<D: Downstream>(&self, client: D) -> Option<D> {
         let status = StatusCode::GATEWAY_TIMEOUT;
         let answer = response::failed(status, self.site, false);
-        self.answered(client, answer, Told::own(status, "only-if-cached")).await
+        self.answered(client, answer, Told::own(status, "only-if-cached"))
+            .await
     }
 
     /// Passes an exchange through, past the store.
@@ -628,12 +652,7 @@ impl Exchange<'_> {
     }
 
     /// Says what went wrong, in the site's own words where it has some.
-    async fn failed<D: Downstream>(
-        &self,
-        client: D,
-        failure: Failure,
-        told: Told,
-    ) -> Option<D> {
+    async fn failed<D: Downstream>(&self, client: D, failure: Failure, told: Told) -> Option<D> {
         if failure == Failure::ClientGone {
             return self.broken(client, told);
         }
@@ -734,8 +753,14 @@ impl Fetch {
             &self.live.config.trusted,
             &self.app.request_id(),
         );
-        let course =
-            upstream::course(&self.site, &self.pool, &Method::GET, self.hold, Purpose::Fill);
+        let course = upstream::course(
+            &self.site,
+            &self.pool,
+            &Method::GET,
+            self.hold,
+            Purpose::Fill,
+        );
+        self.flight.takes(course.clone());
         let filled = match self.app.upstreams.pass(fill, request, &course).await {
             Some(fill) => fill.filled(),
             None => Filled::Broken,
@@ -762,8 +787,7 @@ fn bypass(route: &Route, head: &RequestHead) -> Option<(Forward, &'static str)> 
 }
 
 fn directives(head: &RequestHead) -> RequestDirectives {
-    if head.headers.contains_key(header::CACHE_CONTROL)
-        || head.headers.contains_key(header::PRAGMA)
+    if head.headers.contains_key(header::CACHE_CONTROL) || head.headers.contains_key(header::PRAGMA)
     {
         RequestDirectives::of(&head.headers)
     } else {

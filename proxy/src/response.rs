@@ -68,7 +68,11 @@ impl Failure {
 /// The head of a short answer in plain text. Nothing in it says what is served here.
 pub fn plain_head(status: StatusCode) -> ResponseHead {
     let mut head = ResponseHead::new(status);
-    put(&mut head.headers, header::CONTENT_TYPE, "text/plain; charset=utf-8");
+    put(
+        &mut head.headers,
+        header::CONTENT_TYPE,
+        "text/plain; charset=utf-8",
+    );
     put(&mut head.headers, header::CACHE_CONTROL, "no-store");
     date(&mut head.headers);
     head
@@ -89,7 +93,11 @@ pub fn failed(status: StatusCode, site: &Site, accepts_html: bool) -> (ResponseH
     if !accepts_html {
         return (head, plain_body(status));
     }
-    put(&mut head.headers, header::CONTENT_TYPE, "text/html; charset=utf-8");
+    put(
+        &mut head.headers,
+        header::CONTENT_TYPE,
+        "text/html; charset=utf-8",
+    );
     let body = match &site.config.unavailable {
         Some(page) if status.is_server_error() => Bytes::from(page.clone()),
         _ => Bytes::from(page(status)),
@@ -104,16 +112,30 @@ pub fn redirect(status: StatusCode, location: &str) -> (ResponseHead, Bytes) {
     match HeaderValue::from_str(location) {
         Ok(location) => {
             head.headers.insert(header::LOCATION, location);
-            (head, Bytes::from(format!("{location_line}\n", location_line = location_text(status))))
+            (
+                head,
+                Bytes::from(format!(
+                    "{location_line}\n",
+                    location_line = location_text(status)
+                )),
+            )
         }
-        Err(_) => (plain_head(StatusCode::BAD_REQUEST), plain_body(StatusCode::BAD_REQUEST)),
+        Err(_) => (
+            plain_head(StatusCode::BAD_REQUEST),
+            plain_body(StatusCode::BAD_REQUEST),
+        ),
     }
 }
 
 /// The answer of a route that answers by itself.
-pub fn answer(status: StatusCode, content_type: &HeaderValue, body: &[u8]) -> (ResponseHead, Bytes) {
+pub fn answer(
+    status: StatusCode,
+    content_type: &HeaderValue,
+    body: &[u8],
+) -> (ResponseHead, Bytes) {
     let mut head = ResponseHead::new(status);
-    head.headers.insert(header::CONTENT_TYPE, content_type.clone());
+    head.headers
+        .insert(header::CONTENT_TYPE, content_type.clone());
     date(&mut head.headers);
     (head, Bytes::copy_from_slice(body))
 }
@@ -125,7 +147,10 @@ pub fn finish(headers: &mut HeaderMap, site: &Site, route: Option<&Route>, tls: 
         headers.insert(header::STRICT_TRANSPORT_SECURITY, hsts.clone());
     }
     match route {
-        Some(route) => route.response_headers.iter().for_each(|changes| change(headers, changes)),
+        Some(route) => route
+            .response_headers
+            .iter()
+            .for_each(|changes| change(headers, changes)),
         None => change(headers, &site.config.response_headers),
     }
 }

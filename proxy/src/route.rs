@@ -135,16 +135,18 @@ impl Router {
         }
         let route = site.route(head.target.path());
         match &route.action {
-            Action::Redirect { to, status } => {
-                elsewhere(site, *status, target(to, head), "route")
-            }
+            Action::Redirect { to, status } => elsewhere(site, *status, target(to, head), "route"),
             _ => Routed::Here(site, route),
         }
     }
 
     fn to_https<'a>(&self, site: &'a Arc<Site>, head: &RequestHead) -> Routed<'a> {
         let canonical = site.config.canonical();
-        let host = if canonical == "*" { &head.host } else { canonical };
+        let host = if canonical == "*" {
+            &head.host
+        } else {
+            canonical
+        };
         let port = head.port.and(self.https_port).filter(|port| *port != 443);
         let location = url("https", host, port, head);
         elsewhere(site, StatusCode::PERMANENT_REDIRECT, location, "https")
@@ -223,7 +225,10 @@ impl Route {
             policy: policy(&route.cache),
             cache: route.cache.clone(),
             request_headers: [site.request_headers.clone(), route.request_headers.clone()],
-            response_headers: [site.response_headers.clone(), route.response_headers.clone()],
+            response_headers: [
+                site.response_headers.clone(),
+                route.response_headers.clone(),
+            ],
         }
     }
 }

@@ -1,7 +1,7 @@
 //! TLS of client connections: which certificate a name gets, the handshake, and what it found out.
 //!
 //! Stands alone: it knows the configuration's sites and a byte stream, and neither listeners nor
-//! requests. A listener hands each connection to [`accept`] and gets the decrypted stream with its
+//! requests. A listener hands each connection to [`accept()`] and gets the decrypted stream with its
 //! [`TlsFacts`]; a request is later checked against [`TlsFacts::names`].
 //!
 //! ```text

@@ -2,7 +2,7 @@
 //!
 //! Every exchange, a client's or the cache's own, passes the one Pingora `HttpProxy`, which brings
 //! connection pools, HTTP/1.1 and HTTP/2, streaming both ways, upgrades and trailers. It enters as a
-//! custom session ([`passage`]), so any [`Downstream`] will do, and QUIC will need nothing more.
+//! custom session (`passage`), so any [`Downstream`] will do, and QUIC will need nothing more.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -91,7 +91,10 @@ pub fn request(
     trusted: &[Network],
     id: &str,
 ) -> Parts {
-    let upgrade = head.upgrade.then(|| headers.get(header::UPGRADE).cloned()).flatten();
+    let upgrade = head
+        .upgrade
+        .then(|| headers.get(header::UPGRADE).cloned())
+        .flatten();
     let trailers = crate::http1::has_token(&headers, &header::TE, "trailers");
     crate::cache::storable::drop_hop_by_hop(&mut headers);
     forwarding(&mut headers, head, connection, trusted);
@@ -167,7 +170,11 @@ fn forwarding(
         IpAddr::V4(ip) => ip.to_string(),
         IpAddr::V6(ip) => format!("\"[{ip}]\""),
     };
-    let ours = format!("for={node};host=\"{}\";proto={}", head.authority(), connection.scheme());
+    let ours = format!(
+        "for={node};host=\"{}\";proto={}",
+        head.authority(),
+        connection.scheme()
+    );
     let forwarded = match joined(headers, &header::FORWARDED) {
         earlier if believed && !earlier.is_empty() => format!("{earlier}, {ours}"),
         _ => ours,
@@ -188,7 +195,9 @@ fn forwarding(
 
 /// The address that the trusted proxies in front of us saw: the last one in the chain that is not theirs.
 fn client_behind(chain: &str, trusted: &[Network]) -> Option<IpAddr> {
-    let mut hops = chain.rsplit(',').map_while(|hop| hop.trim().parse::<IpAddr>().ok());
+    let mut hops = chain
+        .rsplit(',')
+        .map_while(|hop| hop.trim().parse::<IpAddr>().ok());
     hops.find(|hop| !trusted.iter().any(|network| network.contains(*hop)))
 }
 
@@ -248,7 +257,11 @@ mod tests {
             ("192.0.2.1, nonsense, 10.0.0.2", None),
         ];
         for (chain, want) in table {
-            assert_eq!(client_behind(chain, &trusted), want.map(IpAddr::from), "{chain}");
+            assert_eq!(
+                client_behind(chain, &trusted),
+                want.map(IpAddr::from),
+                "{chain}"
+            );
         }
     }
 }

@@ -78,13 +78,21 @@ impl App {
         self.change_listeners(opened);
         let mut done = format!("reloaded: {sites} {}", plural(sites, "site", "sites"));
         if !later.is_empty() {
-            done.push_str(&format!("; {} as before until the next start", later.join(", ")));
+            done.push_str(&format!(
+                "; {} as before until the next start",
+                later.join(", ")
+            ));
         }
         Ok(done)
     }
 
     fn open_new_listeners(&self, config: &Proxy) -> Result<Vec<Listener>, String> {
-        let known: Vec<_> = self.listeners.lock().iter().map(|l| l.name.clone()).collect();
+        let known: Vec<_> = self
+            .listeners
+            .lock()
+            .iter()
+            .map(|l| l.name.clone())
+            .collect();
         wanted(&config.listen)
             .into_iter()
             .filter(|(role, address)| !known.contains(&name(*role, *address)))
@@ -135,7 +143,10 @@ impl App {
             deadline: self.live().config.drain,
             replaced: true,
         }));
-        Ok(format!("upgraded: process {pid} serves, process {} drains", std::process::id()))
+        Ok(format!(
+            "upgraded: process {pid} serves, process {} drains",
+            std::process::id()
+        ))
     }
 
     fn sockets(&self) -> std::io::Result<Sockets> {
@@ -176,7 +187,9 @@ impl Control for Handle {
         }));
         let open = self.0.metrics.connections.get();
         let connections = plural(open as usize, "connection", "connections");
-        Ok(format!("draining {open} {connections}, for {deadline:?} at the most"))
+        Ok(format!(
+            "draining {open} {connections}, for {deadline:?} at the most"
+        ))
     }
 
     fn metrics(&self) -> String {

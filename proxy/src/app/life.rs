@@ -75,7 +75,9 @@ impl App {
             signal(SignalKind::interrupt()),
             signal(SignalKind::hangup()),
         ) else {
-            tracing::error!("signals cannot be received: stop the daemon by `sovereign-proxy drain`");
+            tracing::error!(
+                "signals cannot be received: stop the daemon by `sovereign-proxy drain`"
+            );
             return;
         };
         loop {

@@ -9,8 +9,7 @@ use super::App;
 use crate::access_log::since;
 use crate::route::Site;
 use crate::status::{
-    CacheStatus, CertificateStatus, ReloadStatus, SiteStatus, Status, UpstreamState,
-    UpstreamStatus,
+    CacheStatus, CertificateStatus, ReloadStatus, SiteStatus, Status, UpstreamState, UpstreamStatus,
 };
 use crate::tls::{CertificateInfo, Source};
 use crate::upstream::{Member, State};
@@ -21,25 +20,40 @@ const DAY: u64 = 24 * 60 * 60;
 impl App {
     pub(super) fn report(&self) -> Status {
         let live = self.live();
-        let sites: Vec<_> = live.router.sites().iter().map(|site| of_site(site)).collect();
+        let sites: Vec<_> = live
+            .router
+            .sites()
+            .iter()
+            .map(|site| of_site(site))
+            .collect();
         let [hits, misses, stale, bypass] = live
             .router
             .sites()
             .iter()
             .map(|site| site.metrics.cache())
-            .fold([0; 4], |sum, one| std::array::from_fn(|at| sum[at] + one[at]));
+            .fold([0; 4], |sum, one| {
+                std::array::from_fn(|at| sum[at] + one[at])
+            });
         let (memory_bytes, memory_limit, objects) = self.cache.usage();
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
             started: text(since(self.started)),
             uptime_seconds: self.started.elapsed().as_secs(),
-            config: self.config_path.as_ref().map(|path| path.display().to_string()),
+            config: self
+                .config_path
+                .as_ref()
+                .map(|path| path.display().to_string()),
             draining: self.stop.borrow().is_some(),
             connections: u64::try_from(self.metrics.connections.get()).unwrap_or_default(),
             requests: self.metrics.total.get(),
             sites,
-            certificates: self.certificates.list().iter().map(of_certificate).collect(),
+            certificates: self
+                .certificates
+                .list()
+                .iter()
+                .map(of_certificate)
+                .collect(),
             cache: CacheStatus {
                 memory_bytes,
                 memory_limit,

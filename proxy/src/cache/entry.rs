@@ -89,8 +89,7 @@ impl Entry {
         add_date(&mut received, now);
         update::merge(&mut head.headers, &received);
         let control = ResponseControl::of(&head.headers);
-        let freshness =
-            Freshness::of(head.status, &head.headers, &control, requested, now, policy);
+        let freshness = Freshness::of(head.status, &head.headers, &control, requested, now, policy);
         Self::new(head, self.body.clone(), freshness, request, now)
     }
 

@@ -233,7 +233,9 @@ impl Fill {
         // Pieces and fields point into the buffers they were read into; what stays gets memory of
         // its own, no larger than it is.
         let mut body = BytesMut::with_capacity(storing.have as usize);
-        pieces.iter().for_each(|piece| body.extend_from_slice(piece));
+        pieces
+            .iter()
+            .for_each(|piece| body.extend_from_slice(piece));
         let body = body.freeze();
         let entry = Entry::new(
             compact(storing.head),

@@ -6,7 +6,7 @@
 //! pieces go when the slowest reader has them, and the fetch waits for it.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName};
@@ -17,6 +17,7 @@ use super::entry::Entry;
 use super::vary::selects;
 use crate::downstream::ResponseHead;
 use crate::response::Failure;
+use crate::upstream::Course;
 
 /// What a fetch that is not stored may be ahead of its slowest reader.
 const AHEAD: usize = 256 * 1024;
@@ -38,6 +39,7 @@ pub struct Flight {
     key: Option<Box<str>>,
     state: Mutex<State>,
     changed: Notify,
+    course: OnceLock<Arc<Course>>,
 }
 
 struct State {
@@ -142,7 +144,10 @@ impl Flights {
     pub fn close(&self, flight: &Arc<Flight>) {
         let Some(key) = &flight.key else { return };
         let mut flights = self.0.lock();
-        if flights.get(key).is_some_and(|known| Arc::ptr_eq(known, flight)) {
+        if flights
+            .get(key)
+            .is_some_and(|known| Arc::ptr_eq(known, flight))
+        {
             flights.remove(key);
         }
     }
@@ -163,6 +168,7 @@ impl Flight {
                 ended: None,
             }),
             changed: Notify::new(),
+            course: OnceLock::new(),
         }
     }
 
@@ -224,6 +230,17 @@ impl Flight {
             number: state.readers.len() - 1,
         };
         Some(Outcome::Live(live, reader))
+    }
+
+    /// The exchange with the upstream that it is, for the log of everyone who reads along.
+    pub fn course(&self) -> Option<Arc<Course>> {
+        self.course.get().cloned()
+    }
+
+    /// It goes to the upstream as this exchange.
+    pub fn takes(&self, course: Arc<Course>) {
+        // A second exchange, after a 304 that did not fit, is told of by the first.
+        let _ = self.course.set(course);
     }
 
     /// An interim response has come.

@@ -36,7 +36,9 @@ pub async fn serve<D: Downstream>(
             headers: conditional::not_modified(dressed.headers()),
         };
         told(&mut head.headers, status, age);
-        client.respond(&head, BodyLength::None, Bytes::new()).await?;
+        client
+            .respond(&head, BodyLength::None, Bytes::new())
+            .await?;
         return Ok(StatusCode::NOT_MODIFIED);
     }
     if entry.head.status == StatusCode::OK && request.headers.contains_key(header::RANGE) {
@@ -73,9 +75,8 @@ async fn parts<D: Downstream>(
         headers: dressed.headers().clone(),
     };
     // `resolve` gives ranges that lie inside the body, so they fit a usize.
-    let slice = |part: &range::ByteRange| {
-        entry.body.slice(part.first as usize..=part.last as usize)
-    };
+    let slice =
+        |part: &range::ByteRange| entry.body.slice(part.first as usize..=part.last as usize);
     let body = match ranges {
         Ranges::Whole => entry.body.clone(),
         Ranges::Single(part) => {

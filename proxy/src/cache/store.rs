@@ -8,9 +8,9 @@ use http::{HeaderMap, HeaderName};
 use moka::ops::compute::Op;
 use moka::sync::Cache;
 
+use super::Lookup;
 use super::entry::Entry;
 use super::vary::selects;
-use super::Lookup;
 
 /// Variants kept of one URI; the oldest goes first.
 const MAX_VARIANTS: usize = 32;

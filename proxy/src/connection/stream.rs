@@ -39,9 +39,7 @@ impl<S> Guarded<S> {
             return written;
         }
         let limit = self.limit;
-        let timer = self
-            .stalled
-            .get_or_insert_with(|| Box::pin(sleep(limit)));
+        let timer = self.stalled.get_or_insert_with(|| Box::pin(sleep(limit)));
         match timer.as_mut().poll(cx) {
             Poll::Ready(()) => {
                 timer.as_mut().reset(Instant::now() + limit);

@@ -182,7 +182,11 @@ mod tests {
     fn chunked_bodies() {
         let table = [
             ("3\r\nabc\r\n0\r\n\r\n", "abc", Piece::End),
-            ("3;x=y\r\nabc\r\n2\r\nde\r\n0\r\na: b\r\n\r\n", "abcde", Piece::End),
+            (
+                "3;x=y\r\nabc\r\n2\r\nde\r\n0\r\na: b\r\n\r\n",
+                "abcde",
+                Piece::End,
+            ),
             ("00A\r\n0123456789\r\n0\r\n\r\n", "0123456789", Piece::End),
             ("3\r\nab", "ab", Piece::More),
             ("3", "", Piece::More),

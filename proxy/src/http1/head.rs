@@ -248,25 +248,53 @@ mod tests {
         let many = format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "x: y\r\n".repeat(70));
         let table: &[(&str, u16, &str)] = &[
             ("GET / HTTP/1.1\r\n\r\n", 400, "host-missing"),
-            ("GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n", 400, "host-twice"),
+            (
+                "GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n",
+                400,
+                "host-twice",
+            ),
             ("GET / HTTP/1.1\r\nHost: a b\r\n\r\n", 400, "host"),
             ("GET / HTTP/1.1\r\nHost: a/b\r\n\r\n", 400, "host"),
             ("GET / HTTP/1.1\nHost: a\r\n\r\n", 400, "bare-lf"),
             ("GET / HTTP/1.1\r\nHost: a\n\r\n", 400, "bare-lf"),
-            ("GET / HTTP/1.1\r\nHost: a\r\nx: y\r\n z\r\n\r\n", 400, "field-name"),
+            (
+                "GET / HTTP/1.1\r\nHost: a\r\nx: y\r\n z\r\n\r\n",
+                400,
+                "field-name",
+            ),
             ("GET / HTTP/1.1\r\nHost : a\r\n\r\n", 400, "field-name"),
-            ("GET / HTTP/1.1\r\nHost: a\r\nx y: z\r\n\r\n", 400, "field-name"),
-            ("GET / HTTP/1.1\r\nHost: a\r\nx: \u{0}\r\n\r\n", 400, "field-value"),
+            (
+                "GET / HTTP/1.1\r\nHost: a\r\nx y: z\r\n\r\n",
+                400,
+                "field-name",
+            ),
+            (
+                "GET / HTTP/1.1\r\nHost: a\r\nx: \u{0}\r\n\r\n",
+                400,
+                "field-value",
+            ),
             ("GET / HTTP/3.7\r\nHost: a\r\n\r\n", 505, "version"),
             ("GET  / HTTP/1.1\r\nHost: a\r\n\r\n", 400, "request-line"),
-            ("G\u{7f}T / HTTP/1.1\r\nHost: a\r\n\r\n", 400, "request-line"),
+            (
+                "G\u{7f}T / HTTP/1.1\r\nHost: a\r\n\r\n",
+                400,
+                "request-line",
+            ),
             ("GET a HTTP/1.1\r\nHost: a\r\n\r\n", 400, "target"),
-            ("GET example.org:80 HTTP/1.1\r\nHost: a\r\n\r\n", 400, "target"),
+            (
+                "GET example.org:80 HTTP/1.1\r\nHost: a\r\n\r\n",
+                400,
+                "target",
+            ),
             ("GET ftp://a/ HTTP/1.1\r\nHost: a\r\n\r\n", 400, "target"),
             ("GET http:///x HTTP/1.1\r\nHost: a\r\n\r\n", 400, "target"),
             ("GET /a#b HTTP/1.1\r\nHost: a\r\n\r\n", 400, "target"),
             ("OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n", 400, "target"),
-            ("CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\n\r\n", 405, "connect"),
+            (
+                "CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\n\r\n",
+                405,
+                "connect",
+            ),
             (
                 "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n",
                 400,
@@ -277,10 +305,26 @@ mod tests {
                 400,
                 "two-lengths",
             ),
-            ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3, 3\r\n\r\n", 400, "length"),
-            ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: +3\r\n\r\n", 400, "length"),
-            ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n", 400, "length"),
-            ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length:\r\n\r\n", 400, "length"),
+            (
+                "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3, 3\r\n\r\n",
+                400,
+                "length",
+            ),
+            (
+                "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: +3\r\n\r\n",
+                400,
+                "length",
+            ),
+            (
+                "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n",
+                400,
+                "length",
+            ),
+            (
+                "POST / HTTP/1.1\r\nHost: a\r\nContent-Length:\r\n\r\n",
+                400,
+                "length",
+            ),
             (
                 "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999999999999999\r\n\r\n",
                 400,
@@ -305,34 +349,58 @@ mod tests {
         ];
         for (text, status, reason) in table {
             let refusal = read(text).expect_err(text);
-            assert_eq!((refusal.status.as_u16(), refusal.reason), (*status, *reason), "{text:?}");
+            assert_eq!(
+                (refusal.status.as_u16(), refusal.reason),
+                (*status, *reason),
+                "{text:?}"
+            );
         }
     }
 
     #[test]
     fn accepted() {
         let table = [
-            ("GET /a?b HTTP/1.1\r\nHost: A.Example:81\r\n\r\n", "a.example", "/a?b"),
-            ("GET http://B.example/x HTTP/1.1\r\nHost: a\r\n\r\n", "b.example", "/x"),
+            (
+                "GET /a?b HTTP/1.1\r\nHost: A.Example:81\r\n\r\n",
+                "a.example",
+                "/a?b",
+            ),
+            (
+                "GET http://B.example/x HTTP/1.1\r\nHost: a\r\n\r\n",
+                "b.example",
+                "/x",
+            ),
             ("GET HTTPS://b?q HTTP/1.1\r\nHost: a\r\n\r\n", "b", "/?q"),
             ("GET / HTTP/1.0\r\n\r\n", "", "/"),
-            ("GET //x/../%2f;y HTTP/1.1\r\nHost: a\r\n\r\n", "a", "//x/../%2f;y"),
+            (
+                "GET //x/../%2f;y HTTP/1.1\r\nHost: a\r\n\r\n",
+                "a",
+                "//x/../%2f;y",
+            ),
         ];
         for (text, host, target) in table {
             let (head, _) = read(text).expect(text);
-            assert_eq!((&*head.host, head.target.as_str()), (host, target), "{text:?}");
+            assert_eq!(
+                (&*head.host, head.target.as_str()),
+                (host, target),
+                "{text:?}"
+            );
         }
     }
 
     #[test]
     fn an_upgrade_wants_both_fields() {
         let table = [
-            ("Upgrade: websocket\r\nConnection: keep-alive, Upgrade\r\n", true),
+            (
+                "Upgrade: websocket\r\nConnection: keep-alive, Upgrade\r\n",
+                true,
+            ),
             ("Upgrade: websocket\r\n", false),
             ("Connection: Upgrade\r\n", false),
         ];
         for (fields, want) in table {
-            let (head, _) = read(&format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}\r\n")).expect(fields);
+            let (head, _) =
+                read(&format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}\r\n")).expect(fields);
             assert_eq!(head.upgrade, want, "{fields}");
         }
     }

@@ -269,15 +269,19 @@ impl Course {
         if let Ok(value) = HeaderValue::from_str(&status.to_string()) {
             head.headers.append(response::CACHE_STATUS, value);
         }
-        response::finish(&mut head.headers, &self.site, Some(&dressing.route), dressing.tls);
+        response::finish(
+            &mut head.headers,
+            &self.site,
+            Some(&dressing.route),
+            dressing.tls,
+        );
     }
 
     /// How long its stages took.
     pub fn timings(&self) -> Timings {
         let state = self.state.lock();
-        let between = |from: Option<Instant>, to: Option<Instant>| {
-            Some(to?.saturating_duration_since(from?))
-        };
+        let between =
+            |from: Option<Instant>, to: Option<Instant>| Some(to?.saturating_duration_since(from?));
         Timings {
             connect: between(state.began, state.connected),
             first_byte: between(state.connected, state.first_byte),

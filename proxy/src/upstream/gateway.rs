@@ -28,7 +28,11 @@ impl ProxyHttp for Gateway {
     }
 
     async fn early_request_filter(&self, session: &mut Session, ctx: &mut Context) -> Result<()> {
-        *ctx = session.req_header().extensions.get::<Arc<Course>>().cloned();
+        *ctx = session
+            .req_header()
+            .extensions
+            .get::<Arc<Course>>()
+            .cloned();
         Ok(())
     }
 
@@ -43,7 +47,10 @@ impl ProxyHttp for Gateway {
             tokio::time::sleep(pause).await;
         }
         course.at_member(Some(member));
-        match course.pool.members()[member].peer(course.pool.timeouts()).await {
+        match course.pool.members()[member]
+            .peer(course.pool.timeouts())
+            .await
+        {
             Ok(mut peer) => {
                 if session.is_upgrade_req() && peer.is_tls() {
                     // Only HTTP/1.1 can change its protocol.
@@ -103,7 +110,9 @@ impl ProxyHttp for Gateway {
         });
         if restarting && course.safe {
             course.restarting();
-            return Err(Error::explain(ErrorType::ConnectError, "the upstream is restarting").into_up());
+            return Err(
+                Error::explain(ErrorType::ConnectError, "the upstream is restarting").into_up(),
+            );
         }
         course.answered(response.status);
         Ok(())

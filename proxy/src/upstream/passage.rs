@@ -89,7 +89,8 @@ impl<D: Downstream> Passage<D> {
         };
         let course = self.course.clone();
         let method = self.request.method.clone();
-        if response.status.is_informational() && response.status != StatusCode::SWITCHING_PROTOCOLS {
+        if response.status.is_informational() && response.status != StatusCode::SWITCHING_PROTOCOLS
+        {
             crate::cache::storable::drop_hop_by_hop(&mut head.headers);
             let sent = self.client()?.interim(&head).await;
             return sent.map_err(|error| self.broken(error));
@@ -142,8 +143,12 @@ impl<D: Downstream> Passage<D> {
             }
             BodyError::Io(error) => {
                 self.course.client_failed(Failure::ClientGone);
-                Error::because(ErrorType::ReadError, "while reading the request's body", error)
-                    .into_down()
+                Error::because(
+                    ErrorType::ReadError,
+                    "while reading the request's body",
+                    error,
+                )
+                .into_down()
             }
         }
     }
@@ -369,11 +374,19 @@ impl<D: Downstream> Session for Passage<D> {
         None
     }
 
-    fn restore_custom_message_writer(&mut self, _writer: Box<dyn CustomMessageWrite>) -> Result<()> {
+    fn restore_custom_message_writer(
+        &mut self,
+        _writer: Box<dyn CustomMessageWrite>,
+    ) -> Result<()> {
         Ok(())
     }
 }
 
 fn content_length(headers: &HeaderMap) -> Option<u64> {
-    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+    headers
+        .get(header::CONTENT_LENGTH)?
+        .to_str()
+        .ok()?
+        .parse()
+        .ok()
 }

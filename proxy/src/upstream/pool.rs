@@ -84,7 +84,11 @@ impl Pool {
     /// Whether it has the same members and timeouts, and so can go on over a reload.
     pub fn is_for(&self, upstreams: &[Upstream], timeouts: &Timeouts) -> bool {
         self.timeouts == *timeouts
-            && self.members.iter().map(|member| &member.upstream).eq(upstreams)
+            && self
+                .members
+                .iter()
+                .map(|member| &member.upstream)
+                .eq(upstreams)
     }
 
     /// The next member in turn; one that failed just now only where all did.
@@ -218,7 +222,9 @@ impl Member {
         match tokio::net::lookup_host((host, port)).await {
             Ok(found) => {
                 let found: VecDeque<_> = found.collect();
-                let first = *found.front().ok_or_else(|| format!("{host} has no address"))?;
+                let first = *found
+                    .front()
+                    .ok_or_else(|| format!("{host} has no address"))?;
                 *self.resolved.lock() = Some((Instant::now(), found));
                 Ok(first)
             }
