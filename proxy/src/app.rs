@@ -112,6 +112,7 @@ pub fn run(start: Start) -> anyhow::Result<()> {
     // Before any thread: what was handed over is taken out of the environment.
     let handover = handover::receive().context("taking over from the running daemon")?;
     life::init_logging(&start.config.log)?;
+    life::raise_open_files();
     tls::install();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()

@@ -103,7 +103,7 @@ pub trait Downstream: Send + Sync + Unpin + 'static {
     /// Sends the head of the final response.
     fn start(
         &mut self,
-        head: &ResponseHead,
+        head: ResponseHead,
         length: BodyLength,
     ) -> impl Future<Output = io::Result<()>> + Send;
 
@@ -119,7 +119,7 @@ pub trait Downstream: Send + Sync + Unpin + 'static {
     /// Sends a whole response at once.
     fn respond(
         &mut self,
-        head: &ResponseHead,
+        head: ResponseHead,
         length: BodyLength,
         body: Bytes,
     ) -> impl Future<Output = io::Result<()>> + Send {
@@ -144,11 +144,11 @@ pub trait Downstream: Send + Sync + Unpin + 'static {
             let mut whole = head.head.clone();
             for (name, value) in extra {
                 if let Ok(value) = HeaderValue::from_bytes(value) {
-                    whole.headers.insert(*name, value);
+                    whole.headers.append(*name, value);
                 }
             }
             let length = BodyLength::Exact(head.length);
-            self.respond(&whole, length, body.unwrap_or_default()).await
+            self.respond(whole, length, body.unwrap_or_default()).await
         }
     }
 
@@ -221,6 +221,20 @@ impl Connection {
 }
 
 impl RequestHead {
+    /// The same target, asked for by another method and without fields.
+    pub fn without_fields(&self, method: Method) -> Self {
+        Self {
+            method,
+            host: self.host.clone(),
+            port: self.port,
+            target: self.target.clone(),
+            version: self.version,
+            headers: HeaderMap::new(),
+            upgrade: false,
+            received: self.received,
+        }
+    }
+
     /// Host and port as they stand in a URL: IPv6 in brackets, the port only where it was named.
     pub fn authority(&self) -> String {
         let host = if self.host.contains(':') {

@@ -229,7 +229,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Sync + Unpin + 'static> Http1<S> {
         let head = crate::response::plain_head(refusal.status);
         let body = crate::response::plain_body(refusal.status);
         let length = BodyLength::Exact(body.len() as u64);
-        if self.respond(&head, length, body).await.is_ok() {
+        if self.respond(head, length, body).await.is_ok() {
             self.close().await;
         }
     }
@@ -418,7 +418,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Sync + Unpin + 'static> Downstream for H
         self.write_out(Bytes::new()).await
     }
 
-    async fn start(&mut self, head: &ResponseHead, length: BodyLength) -> io::Result<()> {
+    async fn start(&mut self, head: ResponseHead, length: BodyLength) -> io::Result<()> {
         self.write_head(head.status, |output| fields(output, &head.headers));
         let known = match length {
             BodyLength::Exact(length) => Some(length),

@@ -108,7 +108,7 @@ async fn accept(
         Ok(head) => head,
         Err(reason) => {
             app.metrics.request_refused(reason);
-            let status = if reason == "connect" {
+            let status = if reason == "method" {
                 StatusCode::METHOD_NOT_ALLOWED
             } else {
                 StatusCode::BAD_REQUEST
@@ -118,7 +118,7 @@ async fn accept(
             let length = BodyLength::Exact(body.len() as u64);
             // The client may have gone; there is nobody else to tell.
             let _ = stream
-                .respond(&crate::response::plain_head(status), length, body)
+                .respond(crate::response::plain_head(status), length, body)
                 .await;
             return;
         }
@@ -148,8 +148,8 @@ impl Drop for Active {
 /// Checks a request's head beyond what `h2` has; the word says what was wrong (RFC 9113 section 8.3.1).
 fn head(parts: http::request::Parts) -> Result<RequestHead, &'static str> {
     let mut headers = parts.headers;
-    if parts.method == Method::CONNECT {
-        return Err("connect");
+    if matches!(parts.method, Method::CONNECT | Method::TRACE) {
+        return Err("method");
     }
     let mut hosts = headers.get_all(header::HOST).iter();
     let host = hosts.next().map(|host| host.to_str().unwrap_or("\0"));
@@ -269,10 +269,10 @@ impl Downstream for Http2 {
         self.respond.send_informational(interim).map_err(broken)
     }
 
-    async fn start(&mut self, head: &ResponseHead, length: BodyLength) -> io::Result<()> {
+    async fn start(&mut self, head: ResponseHead, length: BodyLength) -> io::Result<()> {
         let mut response = Response::new(());
         *response.status_mut() = head.status;
-        *response.headers_mut() = head.headers.clone();
+        *response.headers_mut() = head.headers;
         drop_connection_fields(response.headers_mut());
         if let BodyLength::Exact(length) = length {
             response
@@ -328,7 +328,7 @@ impl Downstream for Http2 {
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from(head.length()));
         for (name, value) in extra {
             if let Ok(value) = HeaderValue::from_bytes(value) {
-                headers.insert(*name, value);
+                headers.append(*name, value);
             }
         }
         let body = body.filter(|body| !body.is_empty());

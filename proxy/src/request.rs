@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use http::{HeaderName, Method, StatusCode, header};
+use http::{HeaderMap, HeaderName, Method, StatusCode, header};
 use sovereign_config::model::Action;
 use tracing::Instrument as _;
 
@@ -424,10 +424,8 @@ impl Exchange<'_> {
             app: self.app.clone(),
             live: self.live.clone(),
             connection: self.connection.clone(),
-            head: RequestHead {
-                method: Method::GET,
-                ..self.head.clone()
-            },
+            head: self.head.without_fields(Method::GET),
+            headers: Arc::new(self.head.headers.clone()),
             site: self.site.clone(),
             route: self.route.clone(),
             pool,
@@ -513,7 +511,7 @@ impl Exchange<'_> {
             told.status = 304;
         }
         let length = BodyLength::of(&self.head.method, &head, live.length);
-        if client.start(&head, length).await.is_err() {
+        if client.start(head, length).await.is_err() {
             told.status = Failure::ClientGone.status().as_u16();
             return self.broken(client, told);
         }
@@ -705,7 +703,9 @@ struct Fetch {
     app: Arc<App>,
     live: Arc<Live>,
     connection: Arc<Connection>,
+    /// Without its fields, which the fill shares.
     head: RequestHead,
+    headers: Arc<HeaderMap>,
     site: Arc<Site>,
     route: Arc<Route>,
     pool: Arc<upstream::Pool>,
@@ -741,7 +741,7 @@ impl Fetch {
             self.app.cache.clone(),
             self.flight.clone(),
             self.key.clone(),
-            self.head.headers.clone(),
+            self.headers.clone(),
             self.route.policy,
             stale,
         );
@@ -828,5 +828,5 @@ async fn answer_with<D: Downstream>(
         head.headers
             .insert(header::CONTENT_LENGTH, body.len().into());
     }
-    client.respond(&head, length, body).await
+    client.respond(head, length, body).await
 }

@@ -41,6 +41,20 @@ pub fn init_logging(log: &Log) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Takes as many open files as the system allows: a connection is one, and the usual soft limit of
+/// 1,024 is for programs of another time.
+pub fn raise_open_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let wanted = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, wanted) {
+        tracing::warn!(%error, limit = ?limit.current, "the limit of open files stays");
+    }
+}
+
 impl App {
     /// Serves until a signal or the admin API says stop, then drains.
     pub(super) async fn live_until_stopped(self: &Arc<Self>) {

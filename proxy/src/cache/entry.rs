@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwapOption;
-use bytes::Bytes;
-use http::{HeaderMap, HeaderName};
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use super::conditional::Validators;
 use super::control::ResponseControl;
@@ -58,6 +58,7 @@ impl Entry {
         request: &HeaderMap,
         received: SystemTime,
     ) -> Self {
+        let head = compact(head);
         let names = match Vary::of(&head.headers) {
             Vary::By(names) => names,
             // Such a response is not storable in the first place.
@@ -112,6 +113,8 @@ impl Entry {
             return ready.head.clone();
         }
         let mut head = self.head.clone();
+        // Each use has an age of its own.
+        head.headers.remove(header::AGE);
         response::finish(&mut head.headers, site, Some(route), tls);
         let head = Arc::new(StoredHead::new(head, self.body.len() as u64));
         self.dressed.store(Some(Arc::new(Dressed {
@@ -132,6 +135,24 @@ impl Entry {
         let next = since_start() + REFRESH_PAUSE.as_millis() as u64;
         self.refresh_from.store(next, Ordering::Relaxed);
     }
+}
+
+/// The same head, with all its values in one piece of memory: they point into the buffers they were
+/// read into, which would else live as long as the entry.
+fn compact(mut head: ResponseHead) -> ResponseHead {
+    let mut values = BytesMut::with_capacity(head.headers.values().map(HeaderValue::len).sum());
+    head.headers
+        .values()
+        .for_each(|value| values.extend_from_slice(value.as_bytes()));
+    let mut values = values.freeze();
+    for value in head.headers.values_mut() {
+        let bytes = values.split_to(value.len());
+        // It was a value before, so it is one still.
+        if let Ok(same) = HeaderValue::from_maybe_shared(bytes) {
+            *value = same;
+        }
+    }
+    head
 }
 
 /// Milliseconds since the first call.

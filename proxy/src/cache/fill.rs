@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use http::{HeaderMap, Method, StatusCode};
 
 use super::control::{RequestDirectives, ResponseControl};
 use super::entry::Entry;
@@ -27,7 +27,7 @@ pub struct Fill {
     flight: Arc<Flight>,
     key: Key,
     /// The client's fields: what varies is read from them.
-    request: HeaderMap,
+    request: Arc<HeaderMap>,
     directives: RequestDirectives,
     policy: Policy,
     stale: Option<Arc<Entry>>,
@@ -70,7 +70,7 @@ impl Fill {
         cache: Arc<Cache>,
         flight: Arc<Flight>,
         key: Key,
-        request: HeaderMap,
+        request: Arc<HeaderMap>,
         policy: Policy,
         stale: Option<Arc<Entry>>,
     ) -> Self {
@@ -89,7 +89,7 @@ impl Fill {
 
     /// The fields to ask the upstream with: the client's, with our conditions in place of its own.
     pub fn upstream_headers(&self) -> HeaderMap {
-        let mut headers = self.request.clone();
+        let mut headers = HeaderMap::clone(&self.request);
         let validated = self
             .stale
             .as_ref()
@@ -154,7 +154,7 @@ impl Fill {
         })
     }
 
-    fn begin(&mut self, head: &ResponseHead, length: BodyLength) {
+    fn begin(&mut self, mut head: ResponseHead, length: BodyLength) {
         let received = SystemTime::now();
         let control = ResponseControl::of(&head.headers);
         let freshness = Freshness::of(
@@ -170,7 +170,7 @@ impl Fill {
             BodyLength::None => Some(0),
             BodyLength::Unknown | BodyLength::Upgrade => None,
         };
-        let (refused, room) = match self.judge(head, &control, &freshness) {
+        let (refused, room) = match self.judge(&head, &control, &freshness) {
             Err(reason) => (Some(reason.as_str()), None),
             Ok(()) if known.unwrap_or(0) > self.cache.max_object() => (Some("too-large"), None),
             Ok(()) => match self.cache.take_room(known.unwrap_or(0)) {
@@ -178,8 +178,10 @@ impl Fill {
                 room => (None, room),
             },
         };
-        let mut live = head.clone();
-        response::date(&mut live.headers);
+        let stored_head = room.as_ref().map(|_| ResponseHead {
+            status: head.status,
+            headers: stored_headers(&head.headers, &control, received),
+        });
         let names = match Vary::of(&head.headers) {
             Vary::By(names) => names,
             Vary::Star => Box::default(),
@@ -192,18 +194,16 @@ impl Fill {
                 ttl: freshness.ttl(received),
             }),
         };
+        response::date(&mut head.headers);
         self.flight.live(LiveHead {
-            head: live,
+            head,
             length: known,
             stored,
         });
-        match room {
-            Some(room) => {
+        match stored_head.zip(room) {
+            Some((head, room)) => {
                 self.progress = Progress::Storing(Box::new(Storing {
-                    head: ResponseHead {
-                        status: head.status,
-                        headers: stored_headers(&head.headers, &control, received),
-                    },
+                    head,
                     freshness,
                     received,
                     length: known,
@@ -230,15 +230,14 @@ impl Fill {
     }
 
     fn store(&self, storing: Storing, pieces: &[Bytes]) {
-        // Pieces and fields point into the buffers they were read into; what stays gets memory of
-        // its own, no larger than it is.
+        // Pieces point into the buffers they were read into; what stays gets memory of its own.
         let mut body = BytesMut::with_capacity(storing.have as usize);
         pieces
             .iter()
             .for_each(|piece| body.extend_from_slice(piece));
         let body = body.freeze();
         let entry = Entry::new(
-            compact(storing.head),
+            storing.head,
             body,
             storing.freshness,
             &self.request,
@@ -246,23 +245,6 @@ impl Fill {
         );
         self.cache.insert(self.key.as_str(), Arc::new(entry));
     }
-}
-
-/// The same head, with all its values in one piece of memory.
-fn compact(mut head: ResponseHead) -> ResponseHead {
-    let mut values = BytesMut::with_capacity(head.headers.values().map(HeaderValue::len).sum());
-    head.headers
-        .values()
-        .for_each(|value| values.extend_from_slice(value.as_bytes()));
-    let mut values = values.freeze();
-    for value in head.headers.values_mut() {
-        let bytes = values.split_to(value.len());
-        // It was a value before, so it is one still.
-        if let Ok(same) = HeaderValue::from_maybe_shared(bytes) {
-            *value = same;
-        }
-    }
-    head
 }
 
 impl Downstream for Fill {
@@ -286,10 +268,10 @@ impl Downstream for Fill {
         Ok(())
     }
 
-    async fn start(&mut self, head: &ResponseHead, length: BodyLength) -> io::Result<()> {
+    async fn start(&mut self, head: ResponseHead, length: BodyLength) -> io::Result<()> {
         if let Some(stale) = self.stale.clone() {
             if head.status == StatusCode::NOT_MODIFIED {
-                self.progress = Progress::Done(self.not_modified(&stale, head));
+                self.progress = Progress::Done(self.not_modified(&stale, &head));
                 return Ok(());
             }
             let stands_in = reuse::is_error(head.status)

@@ -22,6 +22,9 @@ use crate::upstream::Course;
 /// What a fetch that is not stored may be ahead of its slowest reader.
 const AHEAD: usize = 256 * 1024;
 
+/// Interim responses that are passed on; a server that sends more is not listened to.
+const MAX_INTERIM: usize = 8;
+
 /// Every flight that can be joined.
 #[derive(Default)]
 pub struct Flights(Mutex<HashMap<Box<str>, Arc<Flight>>>);
@@ -245,7 +248,11 @@ impl Flight {
 
     /// An interim response has come.
     pub fn interim(&self, head: ResponseHead) {
-        self.state.lock().interim.push(head);
+        let mut state = self.state.lock();
+        if state.interim.len() < MAX_INTERIM {
+            state.interim.push(head);
+        }
+        drop(state);
         self.changed.notify_waiters();
     }
 

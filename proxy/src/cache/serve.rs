@@ -36,9 +36,7 @@ pub async fn serve<D: Downstream>(
             headers: conditional::not_modified(dressed.headers()),
         };
         told(&mut head.headers, status, age);
-        client
-            .respond(&head, BodyLength::None, Bytes::new())
-            .await?;
+        client.respond(head, BodyLength::None, Bytes::new()).await?;
         return Ok(StatusCode::NOT_MODIFIED);
     }
     if entry.head.status == StatusCode::OK && request.headers.contains_key(header::RANGE) {
@@ -106,8 +104,9 @@ async fn parts<D: Downstream>(
     };
     told(&mut head.headers, status, age);
     let length = BodyLength::Exact(body.len() as u64);
-    client.respond(&head, length, body).await?;
-    Ok(head.status)
+    let sent = head.status;
+    client.respond(head, length, body).await?;
+    Ok(sent)
 }
 
 /// The head of a response on its way, as one of its readers gets it.
@@ -122,7 +121,7 @@ pub fn stream_head(live: &ResponseHead, status: &CacheStatus<'_>) -> ResponseHea
 fn told(headers: &mut HeaderMap, status: &CacheStatus<'_>, age: u64) {
     headers.insert(header::AGE, HeaderValue::from(age));
     if let Ok(value) = HeaderValue::from_str(&status.to_string()) {
-        headers.insert(CACHE_STATUS, value);
+        headers.append(CACHE_STATUS, value);
     }
 }
 

@@ -55,6 +55,11 @@ impl Store {
 
     /// Puts a variant in, in place of the one with the same varying fields.
     pub fn insert(&self, key: &str, entry: Arc<Entry>) {
+        if !self.0.contains_key(key) {
+            // Two first variants at the same moment: the second one is fetched again when it is asked for.
+            self.0.insert(key.into(), Arc::new([entry]));
+            return;
+        }
         let same = |other: &Entry| same_variant(other, &entry.names, &entry.variant);
         self.0.entry(key.into()).and_compute_with(|old| {
             let others = old.map(moka::Entry::into_value).unwrap_or_default();

@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_core::Stream;
-use http::request::Parts;
+use http::response::Parts;
 use http::{HeaderMap, StatusCode, header};
 use parking_lot::Mutex;
 use pingora_core::protocols::Digest;
@@ -30,7 +30,8 @@ pub struct Passage<D: Downstream> {
     client: Option<D>,
     slot: Slot<D>,
     request: RequestHeader,
-    written: Option<Box<ResponseHeader>>,
+    /// The status that has been passed on; Pingora asks for no more of it.
+    written: Option<ResponseHeader>,
     course: Arc<Course>,
     upgrade: bool,
     upgraded: bool,
@@ -51,7 +52,11 @@ impl<D> Slot<D> {
 
 impl<D: Downstream> Passage<D> {
     /// Sends `client` on its way with the request that the upstream is to get.
-    pub fn new(client: D, mut request: Parts, course: Arc<Course>) -> (Self, Slot<D>) {
+    pub fn new(
+        client: D,
+        mut request: http::request::Parts,
+        course: Arc<Course>,
+    ) -> (Self, Slot<D>) {
         let shared = Arc::new(Mutex::new(None));
         let upgrade = request.headers.contains_key(header::UPGRADE);
         request.extensions.insert(course.clone());
@@ -83,14 +88,14 @@ impl<D: Downstream> Passage<D> {
     }
 
     async fn head(&mut self, response: Box<ResponseHeader>, end: bool) -> Result<()> {
+        let parts = Parts::from(*response);
         let mut head = ResponseHead {
-            status: response.status,
-            headers: response.headers.clone(),
+            status: parts.status,
+            headers: parts.headers,
         };
         let course = self.course.clone();
         let method = self.request.method.clone();
-        if response.status.is_informational() && response.status != StatusCode::SWITCHING_PROTOCOLS
-        {
+        if head.status.is_informational() && head.status != StatusCode::SWITCHING_PROTOCOLS {
             crate::cache::storable::drop_hop_by_hop(&mut head.headers);
             let sent = self.client()?.interim(&head).await;
             return sent.map_err(|error| self.broken(error));
@@ -109,9 +114,9 @@ impl<D: Downstream> Passage<D> {
             }
         }
         course.dress(&mut head);
-        self.written = Some(response);
+        self.written = ResponseHeader::build_no_case(head.status, None).ok();
         course.started();
-        let started = self.client()?.start(&head, length).await;
+        let started = self.client()?.start(head, length).await;
         started.map_err(|error| self.broken(error))?;
         if end { self.end(None).await } else { Ok(()) }
     }
@@ -279,7 +284,7 @@ impl<D: Downstream> Session for Passage<D> {
     }
 
     fn response_written(&self) -> Option<&ResponseHeader> {
-        self.written.as_deref()
+        self.written.as_ref()
     }
 
     fn body_bytes_sent(&self) -> usize {
