@@ -11,9 +11,9 @@ use crate::http1::{Bounds, Http1, Next};
 use crate::tls::Alpn;
 use crate::{http2, request};
 
-use stream::{Coalescing, Guarded};
+use stream::Guarded;
 
-mod stream;
+pub(crate) mod stream;
 
 /// Serves a connection until it ends. `stream` may be anything that carries bytes both ways: a TCP
 /// or TLS stream today, an onion stream later.
@@ -24,7 +24,7 @@ where
     let stream = Guarded::new(stream, app.limits().idle_timeout);
     let connection = Arc::new(facts);
     match connection.tls.as_ref().map(|tls| tls.alpn) {
-        Some(Alpn::H2) => http2::serve(Coalescing::new(stream), connection, app).await,
+        Some(Alpn::H2) => http2::serve(stream, connection, app).await,
         _ => http1(stream, connection, app).await,
     }
 }

@@ -3,8 +3,10 @@
 
 use std::future::poll_fn;
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -16,6 +18,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 
 use crate::app::App;
+use crate::connection::stream::Coalescing;
 use crate::downstream::{
     BodyError, BodyLength, Connection, Downstream, RequestHead, ResponseHead, StoredHead,
     split_authority,
@@ -31,20 +34,25 @@ const CONNECTION_WINDOW: u32 = 1024 * 1024;
 /// What one stream may have waiting towards the client, beyond bodies that the cache holds anyway.
 const SEND_BUFFER: usize = 256 * 1024;
 
+/// How long a client may take for the last bytes of a connection.
+const FAREWELL: Duration = Duration::from_secs(5);
+
 /// Serves one connection until it ends.
 pub async fn serve<S>(io: S, connection: Arc<Connection>, app: Arc<App>)
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let limits = app.limits();
+    let stream = Coalescing::new(io);
     let handshake = Builder::new()
         .max_concurrent_streams(MAX_STREAMS)
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX))
         .max_send_buffer_size(SEND_BUFFER)
-        .handshake::<S, Bytes>(io);
-    let Ok(Ok(mut h2)) = timeout(limits.header_timeout, handshake).await else {
+        .handshake::<_, Bytes>(stream.handle());
+    let handshake = sending(&stream, handshake);
+    let Ok(Ok(Ok(mut h2))) = timeout(limits.header_timeout, handshake).await else {
         app.metrics.connection_failed("h2-handshake");
         return;
     };
@@ -54,7 +62,7 @@ where
     loop {
         let accepted = tokio::select! {
             biased;
-            accepted = timeout(limits.idle_timeout, h2.accept()) => accepted,
+            accepted = timeout(limits.idle_timeout, sending(&stream, h2.accept())) => accepted,
             _ = drain.wait_for(|draining| *draining), if !leaving => {
                 leaving = true;
                 h2.graceful_shutdown();
@@ -62,7 +70,7 @@ where
             }
         };
         match accepted {
-            Ok(Some(Ok((request, respond)))) => {
+            Ok(Ok(Some(Ok((request, respond))))) => {
                 accept(
                     &app,
                     &connection,
@@ -73,16 +81,35 @@ where
                 )
                 .await;
             }
-            Ok(Some(Err(_)) | None) => return,
+            Ok(Err(_) | Ok(Some(Err(_)) | None)) => break,
             Err(_) if active.load(Ordering::Relaxed) > 0 => {}
             // Idle for the second time after the farewell: the client does not read it.
-            Err(_) if leaving => return,
+            Err(_) if leaving => break,
             Err(_) => {
                 leaving = true;
                 h2.graceful_shutdown();
             }
         }
     }
+    // The farewell; a client that does not take it has gone.
+    let _ = timeout(FAREWELL, poll_fn(|cx| stream.poll_sent(cx))).await;
+}
+
+/// Drives a connection, and sends what it has written each time it has nothing more to do.
+async fn sending<S, F>(stream: &Coalescing<S>, driving: F) -> io::Result<F::Output>
+where
+    S: AsyncWrite + Unpin,
+    F: Future,
+{
+    let mut driving = pin!(driving);
+    poll_fn(|cx| match driving.as_mut().poll(cx) {
+        Poll::Ready(driven) => Poll::Ready(Ok(driven)),
+        Poll::Pending => match stream.poll_sent(cx) {
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            _ => Poll::Pending,
+        },
+    })
+    .await
 }
 
 /// Answers a fresh hit on the spot; anything else gets a task of its own.

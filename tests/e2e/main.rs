@@ -15,6 +15,9 @@ mod ghost;
 mod reload;
 mod restart;
 
+// The daemon under a service manager, and what it costs to keep.
+mod life;
+
 // What a visitor's program may expect.
 mod apps;
 mod cache;
@@ -25,6 +28,7 @@ mod tls;
 // What goes wrong outside.
 mod bad_input;
 mod faults;
+mod upstream;
 
 // What an operator does.
 mod cli;

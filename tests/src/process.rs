@@ -11,7 +11,9 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{OnceLock, mpsc};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use rustix::process::{
+    Pid, Resource, Rlimit, Signal, getrlimit, kill_process, kill_process_group, setrlimit,
+};
 
 use crate::lab::Lab;
 
@@ -121,6 +123,17 @@ impl Drop for Process {
         let _ = kill_process_group(self.pid, Signal::KILL);
         let _ = self.child.wait();
     }
+}
+
+/// Takes as many open files as the system allows: the usual soft limit of 1,024 is less than a
+/// session with a thousand clients needs.
+pub fn raise_open_files() {
+    let limit = getrlimit(Resource::Nofile);
+    let wanted = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    setrlimit(Resource::Nofile, wanted).expect("up to the hard limit is allowed");
 }
 
 fn append(path: &Path) -> File {

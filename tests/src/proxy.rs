@@ -43,6 +43,16 @@ impl Proxy {
 
     /// The same, with keys of the top level.
     pub async fn start_with(lab: &Lab, top: &str, sites: &str) -> Self {
+        Self::start_in(lab, &[], top, sites).await
+    }
+
+    /// The same, with variables added to its environment.
+    pub async fn start_in(
+        lab: &Lab,
+        environment: &[(&str, &Path)],
+        top: &str,
+        sites: &str,
+    ) -> Self {
         let folder = lab.folder("proxy");
         let (http, https) = (free_address(), free_address());
         let state = folder.join("state");
@@ -67,7 +77,10 @@ format = "json"
             .file_name()
             .map_or(String::new(), |name| name.to_string_lossy().into_owned());
         let process = Process::start(lab, &name, program(), |command| {
-            command.args(["run", "--config"]).arg(&config);
+            command
+                .args(["run", "--config"])
+                .arg(&config)
+                .envs(environment.iter().copied());
         });
         let mut proxy = Self {
             frame,

@@ -165,15 +165,19 @@ impl Course {
 
     /// When the upstream must have said something: `waiting` for the response's head, from the end
     /// of the request on, and for each piece of the body.
-    pub fn deadline(&self) -> Instant {
+    /// None while the request is held.
+    pub fn deadline(&self) -> Option<Instant> {
         let timeouts = self.pool.timeouts();
         let mut state = self.state.lock();
+        if state.connected.is_none() || state.failure.is_some() {
+            return None;
+        }
         let limit = if state.started {
             timeouts.idle
         } else {
             timeouts.first_byte
         };
-        *state.deadline.get_or_insert_with(|| Instant::now() + limit)
+        Some(*state.deadline.get_or_insert_with(|| Instant::now() + limit))
     }
 
     /// Something moved: the idle time begins anew.
@@ -336,6 +340,10 @@ fn classify(error: &Error) -> Failure {
 }
 
 fn error_text(failure: Failure, error: &Error) -> String {
-    let text = format!("{}: {error}", failure.as_str());
+    let text = match failure {
+        // Pingora reports it as the client's, since it was noticed on that side.
+        Failure::TimedOut => failure.as_str().to_owned(),
+        _ => format!("{}: {error}", failure.as_str()),
+    };
     text.chars().take(300).collect()
 }

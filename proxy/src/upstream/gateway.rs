@@ -44,7 +44,13 @@ impl ProxyHttp for Gateway {
         let course = known(ctx)?;
         let (pause, member) = course.begin_try();
         if !pause.is_zero() {
-            tokio::time::sleep(pause).await;
+            // A client that leaves while it is held is not asked for any more.
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                Err(error) = session.downstream_session.read_body_or_idle(true) => {
+                    return Err(judged(course, error, false, false));
+                }
+            }
         }
         course.at_member(Some(member));
         match course.pool.members()[member]

@@ -248,7 +248,7 @@ impl<D: Downstream> Session for Passage<D> {
                     self.course.moved();
                     read
                 }
-                () = sleep_until(deadline.into()) => Err(self.timed_out()),
+                () = until(deadline) => Err(self.timed_out()),
             };
         }
         if !idle {
@@ -257,7 +257,7 @@ impl<D: Downstream> Session for Passage<D> {
         let client = self.client()?;
         tokio::select! {
             error = client.gone() => Err(self.broken(error)),
-            () = sleep_until(deadline.into()) => Err(self.timed_out()),
+            () = until(deadline) => Err(self.timed_out()),
         }
     }
 
@@ -394,4 +394,11 @@ fn content_length(headers: &HeaderMap) -> Option<u64> {
         .ok()?
         .parse()
         .ok()
+}
+
+async fn until(deadline: Option<std::time::Instant>) {
+    match deadline {
+        Some(deadline) => sleep_until(deadline.into()).await,
+        None => std::future::pending().await,
+    }
 }

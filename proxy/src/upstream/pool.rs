@@ -155,6 +155,10 @@ impl Member {
     /// It failed, in these words.
     pub fn failed(&self, error: String) {
         self.failures.fetch_add(1, Ordering::Relaxed);
+        // A name may have an address that nothing listens on: `localhost` in both families, say.
+        if let Some((_, addresses)) = &mut *self.resolved.lock() {
+            addresses.rotate_left(usize::from(addresses.len() > 1));
+        }
         let mut health = self.health.lock();
         health.failed_at = Some(Instant::now());
         health.last_error = Some(error);
@@ -212,16 +216,24 @@ impl Member {
         if let Ok(ip) = host.parse() {
             return Ok(SocketAddr::new(ip, port));
         }
-        if let Some((at, addresses)) = &mut *self.resolved.lock()
+        if let Some((at, addresses)) = &*self.resolved.lock()
             && at.elapsed() < RESOLVED_FOR
             && !addresses.is_empty()
         {
-            addresses.rotate_left(1);
             return Ok(addresses[0]);
         }
         match tokio::net::lookup_host((host, port)).await {
             Ok(found) => {
-                let found: VecDeque<_> = found.collect();
+                let mut found: VecDeque<_> = found.collect();
+                // The one that worked stays in front.
+                let worked = self
+                    .resolved
+                    .lock()
+                    .as_ref()
+                    .and_then(|known| known.1.front().copied());
+                if let Some(place) = found.iter().position(|address| Some(*address) == worked) {
+                    found.rotate_left(place);
+                }
                 let first = *found
                     .front()
                     .ok_or_else(|| format!("{host} has no address"))?;
