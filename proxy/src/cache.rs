@@ -14,6 +14,7 @@ use std::time::Duration;
 use http::HeaderMap;
 use moka::sync::Cache as Moka;
 use sovereign_config::model::CacheBounds;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 pub use entry::Entry;
 pub use fill::{Fill, Filled};
@@ -43,6 +44,8 @@ mod store;
 /// instead of waiting for each other (collapsed forwarding would serve them one after another).
 const UNSHARED_FOR: Duration = Duration::from_secs(10);
 const UNSHARED_KEYS: u64 = 10_000;
+/// Fetches at once. They outlive the clients that asked for them, so something else must bound them.
+const FETCHES: usize = 4096;
 /// The part of the memory that bodies on their way may take; beyond it they are passed on, not stored.
 const ON_THEIR_WAY: u64 = 4;
 
@@ -53,6 +56,7 @@ pub struct Cache {
     unshared: Moka<Box<str>, ()>,
     bounds: CacheBounds,
     filling: Arc<AtomicU64>,
+    places: Arc<Semaphore>,
 }
 
 /// What a lookup found.
@@ -77,6 +81,7 @@ impl Cache {
                 .build(),
             bounds: bounds.clone(),
             filling: Arc::default(),
+            places: Arc::new(Semaphore::new(FETCHES)),
         }
     }
 
@@ -119,6 +124,11 @@ impl Cache {
     /// The largest body that is stored.
     pub fn max_object(&self) -> u64 {
         self.bounds.max_object.min(self.bounds.memory)
+    }
+
+    /// Takes a place for a fetch; `None` where all are taken.
+    pub fn take_place(&self) -> Option<OwnedSemaphorePermit> {
+        self.places.clone().try_acquire_owned().ok()
     }
 
     /// Takes room for `bytes` of a body on its way; `None` where there is none left.

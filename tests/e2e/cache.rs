@@ -396,6 +396,24 @@ async fn a_change_makes_the_stored_page_old() {
     assert_eq!(client.get("/page").await.text(), "answer 3");
 }
 
+/// A body is not part of the key, so what it makes the origin say must not be what others get.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_get_with_a_body_goes_past_the_cache() {
+    let lab = Lab::open().await;
+    let origin = counting("max-age=60").await;
+    let (_proxy, client) = front(&lab, &origin, "").await;
+
+    for _ in 0..2 {
+        let answer = client
+            .ask(Method::GET, "/page", &[], whole("who=mallory"))
+            .await
+            .expect(200);
+        assert!(answer.header("cache-status").contains("fwd=bypass"));
+    }
+    assert_eq!(client.get("/page").await.text(), "answer 3");
+    assert_eq!(client.get("/page").await.text(), "answer 3");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_session_cookie_goes_past_the_cache() {
     let lab = Lab::open().await;

@@ -65,6 +65,7 @@ enum Phase {
     Landed(Arc<Entry>, u16),
     Live(Arc<LiveHead>),
     Failed(Failure),
+    Abandoned,
 }
 
 /// The head of a response whose body is still coming.
@@ -206,6 +207,7 @@ impl Flight {
     ) -> Option<Outcome> {
         let live = match &state.phase {
             Phase::Waiting => return None,
+            Phase::Abandoned => return Some(Outcome::NotShared),
             Phase::Failed(failure) => return Some(Outcome::Failed(*failure)),
             Phase::Landed(entry, status) => {
                 let fits = leads || selects(&entry.names, &entry.variant, request);
@@ -259,6 +261,12 @@ impl Flight {
     /// The response is in the store.
     pub fn landed(&self, entry: Arc<Entry>, status: u16) {
         self.state.lock().phase = Phase::Landed(entry, status);
+        self.changed.notify_waiters();
+    }
+
+    /// It never begins: each of its requests asks for itself.
+    pub fn abandon(&self) {
+        self.state.lock().phase = Phase::Abandoned;
         self.changed.notify_waiters();
     }
 

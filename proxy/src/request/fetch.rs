@@ -1,0 +1,99 @@
+//! A fetch that fills the cache, in a task of its own.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderMap, Method};
+use tokio::sync::OwnedSemaphorePermit;
+
+use crate::app::{App, Live};
+use crate::cache::key::Key;
+use crate::cache::{Entry, Fill, Filled, Flight};
+use crate::downstream::{Connection, RequestHead};
+use crate::response::Failure;
+use crate::route::{Route, Site};
+use crate::upstream::{self, Purpose};
+
+/// A fetch that fills the cache, with all it needs to outlive its request.
+pub struct Fetch {
+    /// What all requests share.
+    pub app: Arc<App>,
+    /// The configuration of the request.
+    pub live: Arc<Live>,
+    /// Where the request came from: the upstream is told.
+    pub connection: Arc<Connection>,
+    /// Without its fields, which the fill shares.
+    pub head: RequestHead,
+    /// The fields of the request.
+    pub headers: Arc<HeaderMap>,
+    /// The site.
+    pub site: Arc<Site>,
+    /// The route.
+    pub route: Arc<Route>,
+    /// The servers to ask.
+    pub pool: Arc<upstream::Pool>,
+    /// Where it is stored.
+    pub key: Key,
+    /// Who waits for it.
+    pub flight: Arc<Flight>,
+    /// How long a restart is waited for.
+    pub hold: Duration,
+    /// Its place among all fetches.
+    pub _place: OwnedSemaphorePermit,
+}
+
+impl Fetch {
+    /// Fetches, and again where a 304 did not fit.
+    pub async fn run(self, mut stale: Option<Arc<Entry>>) {
+        loop {
+            let (filled, failure) = self.once(stale.clone()).await;
+            match filled {
+                Filled::Done => {}
+                Filled::AskAgain if stale.is_some() => {
+                    stale = None;
+                    continue;
+                }
+                Filled::AskAgain | Filled::Broken | Filled::StaleStandsIn => {
+                    if let Some(stale) = &stale {
+                        stale.refresh_failed();
+                    }
+                    self.flight.failed(failure);
+                }
+            }
+            self.app.cache.flights().close(&self.flight);
+            return;
+        }
+    }
+
+    async fn once(&self, stale: Option<Arc<Entry>>) -> (Filled, Failure) {
+        let fill = Fill::new(
+            self.app.cache.clone(),
+            self.flight.clone(),
+            self.key.clone(),
+            self.headers.clone(),
+            self.route.policy,
+            stale,
+        );
+        let request = upstream::request(
+            &self.head,
+            fill.upstream_headers(),
+            &self.connection,
+            &self.route,
+            &self.live.config.trusted,
+            &self.app.request_id(),
+        );
+        let course = upstream::course(
+            &self.site,
+            &self.pool,
+            &Method::GET,
+            self.hold,
+            Purpose::Fill,
+        );
+        self.flight.takes(course.clone());
+        let filled = match self.app.upstreams.pass(fill, request, &course).await {
+            Some(fill) => fill.filled(),
+            None => Filled::Broken,
+        };
+        (filled, course.failure().unwrap_or(Failure::Internal))
+    }
+}
