@@ -11,16 +11,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use http::header;
+use http::{StatusCode, header};
 use parking_lot::{Condvar, Mutex};
 use prometheus::IntCounter;
 use sovereign_config::model::{Log, LogFormat, LogTarget};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use crate::cache::status::CacheStatus;
 use crate::downstream::{Connection, Downstream, RequestHead};
-use crate::request::Told;
 use crate::route::{Route, Site};
+use crate::upstream::Course;
 
 /// What waits to be written at most; some 20,000 lines.
 const BUFFER: usize = 8 * 1024 * 1024;
@@ -65,7 +66,15 @@ impl<'a> Record<'a> {
     /// Adds it to its site's counters.
     pub fn count(&self) {
         if let Some((site, _)) = self.place {
-            site.metrics.answered(self.told, self.bytes, self.took);
+            let told = self.told;
+            site.metrics
+                .answered(told.status, told.cache, self.bytes, self.took);
+            if told.stored {
+                site.metrics.stored();
+            }
+            if told.collapsed {
+                site.metrics.collapsed();
+            }
         }
     }
 
@@ -145,6 +154,47 @@ impl<'a> Record<'a> {
             detail.unwrap_or_default(),
         );
         out.extend_from_slice(line.as_bytes());
+    }
+}
+
+/// What the log is told of an exchange.
+#[derive(Default)]
+pub struct Told {
+    /// The status that was sent, or that says what went wrong.
+    pub status: u16,
+    /// The cache's word: `hit`, or why it asked the upstream; `none` where it had no part.
+    pub cache: &'static str,
+    /// More of the cache, or what went wrong.
+    pub detail: Option<&'static str>,
+    /// The response was stored.
+    pub stored: bool,
+    /// It waited for another request's fetch.
+    pub collapsed: bool,
+    /// The exchange with an upstream, where there was one.
+    pub course: Option<Arc<Course>>,
+}
+
+impl Told {
+    /// An answer of the proxy's own; `detail` says which.
+    pub fn own(status: StatusCode, detail: &'static str) -> Self {
+        Self {
+            status: status.as_u16(),
+            cache: "none",
+            detail: Some(detail),
+            ..Self::default()
+        }
+    }
+
+    /// An answer that the cache had a part in.
+    pub fn of(status: StatusCode, cache: &CacheStatus<'static>) -> Self {
+        Self {
+            status: status.as_u16(),
+            cache: cache.word(),
+            detail: cache.detail,
+            stored: cache.stored,
+            collapsed: cache.collapsed,
+            ..Self::default()
+        }
     }
 }
 

@@ -4,28 +4,22 @@ use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use sovereign_config::model;
 use tokio::net::UnixListener;
-use tokio::sync::{Semaphore, watch};
-use tokio_util::task::TaskTracker;
+use tokio::sync::watch;
 
-use crate::access_log::{AccessLog, Record};
+use crate::access_log::AccessLog;
 use crate::admin;
-use crate::cache::Cache;
-use crate::downstream::Connection;
 use crate::handover::{self, Handover};
 use crate::listener::{self, Listener, Role};
 use crate::metrics::Metrics;
-use crate::route::Router;
+use crate::shared::{Live, Shared};
 use crate::status::ReloadStatus;
 use crate::tls::{self, Certificates};
-use crate::upstream::{Pool, Upstreams};
 
 mod control;
 mod demonstration;
@@ -55,47 +49,20 @@ pub struct Bound {
     pub admin: PathBuf,
 }
 
-/// What all connections share.
+/// The daemon: what its connections share, and what only its life needs.
 pub struct App {
-    live: ArcSwap<Live>,
-    /// The certificates in force.
-    pub certificates: Arc<Certificates>,
-    /// What is stored.
-    pub cache: Arc<Cache>,
-    /// The way to the upstreams.
-    pub upstreams: Upstreams,
-    /// What is counted.
-    pub metrics: Metrics,
-    /// Connections, requests and fetches under way: what a drain waits for.
-    pub tasks: TaskTracker,
-    access_log: AccessLog,
+    shared: Arc<Shared>,
     listeners: Mutex<Vec<Listener>>,
     admin: Arc<UnixListener>,
     /// Ends the admin API, and tells when its last answer has been sent.
     admin_stop: watch::Sender<bool>,
     admin_task: Mutex<Option<tokio::task::JoinHandle<()>>>,
     demonstration: Option<demonstration::Demonstration>,
-    drain: watch::Sender<bool>,
     stop: watch::Sender<Option<Stop>>,
     started: Instant,
     config_path: Option<PathBuf>,
     args: Vec<OsString>,
     last_reload: Mutex<Option<ReloadStatus>>,
-    connection_ids: AtomicU64,
-    request_ids: AtomicU64,
-    /// Tells this process's request ids from another one's.
-    id_prefix: u32,
-}
-
-/// What a reload replaces.
-pub struct Live {
-    /// The configuration.
-    pub config: model::Proxy,
-    /// Its sites and routes.
-    pub router: Router,
-    /// Room for client connections.
-    pub connections: Arc<Semaphore>,
-    generation: u64,
 }
 
 /// How the daemon is to end.
@@ -157,29 +124,20 @@ impl App {
             https: addresses(&listeners, Role::Https),
             admin: config.admin.clone(),
         };
-        let live = Live::new(config, None, &metrics, 0);
+        let demo = demonstration::socket(&config.state);
+        let live = Live::new(config, None, &metrics, &demo);
         let app = Arc::new(Self {
-            cache: Arc::new(Cache::new(&live.config.cache)),
-            live: ArcSwap::from_pointee(live),
-            certificates,
-            upstreams: Upstreams::new(),
-            metrics,
-            tasks: TaskTracker::new(),
-            access_log,
+            shared: Arc::new(Shared::new(live, certificates, metrics, access_log)),
             listeners: Mutex::new(listeners),
             admin,
             admin_stop: watch::Sender::new(false),
             admin_task: Mutex::default(),
             demonstration,
-            drain: watch::Sender::new(false),
             stop: watch::Sender::new(None),
             started: Instant::now(),
             config_path,
             args,
             last_reload: Mutex::default(),
-            connection_ids: AtomicU64::new(1),
-            request_ids: AtomicU64::new(1),
-            id_prefix: process_tag(),
         });
         app.serve_demonstration();
         handover
@@ -188,111 +146,9 @@ impl App {
             .context("taking over from the running daemon")?;
         app.serve_admin();
         for listener in &*app.listeners.lock() {
-            listener.accept(&app);
+            listener.accept(&app.shared);
         }
         Ok((app, bound))
-    }
-
-    /// The configuration in force.
-    pub fn live(&self) -> Arc<Live> {
-        self.live.load_full()
-    }
-
-    /// What one client may take.
-    pub fn limits(&self) -> model::Limits {
-        self.live.load().config.limits.clone()
-    }
-
-    /// Turns true when connections are to end as soon as they can.
-    pub fn drain_signal(&self) -> watch::Receiver<bool> {
-        self.drain.subscribe()
-    }
-
-    /// A number for a new connection.
-    pub fn connection_id(&self) -> u64 {
-        self.connection_ids.fetch_add(1, Ordering::Relaxed)
-    }
-
-    /// An id for a request: unique on this host, and not to be guessed from another one.
-    pub fn request_id(&self) -> Box<str> {
-        let number = self.request_ids.fetch_add(1, Ordering::Relaxed);
-        format!("{:08x}{number:08x}", self.id_prefix).into()
-    }
-
-    /// Counts a request that has been answered, and logs it.
-    pub fn log(&self, record: &Record<'_>) {
-        self.metrics.total.inc();
-        record.count();
-        match record.id {
-            Some(id) => self.access_log.log(record, id),
-            None => self.access_log.log(record, &self.request_id()),
-        }
-    }
-
-    /// Logs a request that was refused before it was a request.
-    pub fn log_refused(&self, connection: &Connection, status: http::StatusCode, reason: &str) {
-        let id = self.request_id();
-        self.access_log
-            .refused(connection, status.as_u16(), reason, &id);
-    }
-
-    /// Everything that is counted, in Prometheus' text format.
-    pub fn metrics_text(&self) -> String {
-        let (bytes, _, objects) = self.cache.usage();
-        self.metrics.cache_bytes.set(bytes as i64);
-        self.metrics.cache_objects.set(objects as i64);
-        self.metrics.text()
-    }
-}
-
-impl Live {
-    /// Makes a configuration ready; pools that it shares with the one before go on.
-    fn new(
-        config: model::Proxy,
-        before: Option<&Self>,
-        metrics: &Metrics,
-        generation: u64,
-    ) -> Self {
-        let known: Mutex<Vec<Arc<Pool>>> = Mutex::new(match before {
-            Some(before) => before
-                .router
-                .sites()
-                .iter()
-                .flat_map(|site| site.pools().into_iter().cloned())
-                .collect(),
-            None => Vec::new(),
-        });
-        let demo = demonstration::socket(&config.state);
-        let pool = |site: &model::Site, upstreams: &[model::Upstream]| {
-            if upstreams.is_empty() {
-                return None;
-            }
-            let mut known = known.lock();
-            let same = known
-                .iter()
-                .find(|pool| pool.is_for(upstreams, &site.timeouts));
-            Some(match same {
-                Some(pool) => pool.clone(),
-                None => {
-                    let pool = Arc::new(Pool::new(upstreams, &site.timeouts, &demo));
-                    known.push(pool.clone());
-                    pool
-                }
-            })
-        };
-        let router = Router::new(&config, generation, |name| metrics.site(name), pool);
-        let connections = match before {
-            Some(before) if before.config.limits.connections == config.limits.connections => {
-                before.connections.clone()
-            }
-            _ => Arc::new(Semaphore::new(config.limits.connections)),
-        };
-        Self {
-            config,
-            router,
-            connections,
-            generation,
-        }
     }
 }
 
@@ -349,9 +205,4 @@ fn make_private(state: &Path) -> anyhow::Result<()> {
     };
     std::fs::create_dir_all(state).with_context(hint)?;
     std::fs::set_permissions(state, std::fs::Permissions::from_mode(0o700)).with_context(hint)
-}
-
-fn process_tag() -> u32 {
-    use std::hash::{BuildHasher, RandomState};
-    RandomState::new().hash_one(std::process::id()) as u32
 }

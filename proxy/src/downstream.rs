@@ -12,6 +12,7 @@ use bytes::Bytes;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
 
+use crate::fields::write_lines;
 use crate::tls::TlsFacts;
 
 /// What is known of a connection before its first byte of HTTP: the seam between listeners and
@@ -177,7 +178,7 @@ impl StoredHead {
     /// Prepares a head whose body has `length` bytes.
     pub fn new(head: ResponseHead, length: u64) -> Self {
         let mut lines = Vec::with_capacity(head.headers.len() * 48);
-        crate::http1::fields(&mut lines, &head.headers);
+        write_lines(&mut lines, &head.headers);
         Self {
             head,
             length,

@@ -12,16 +12,17 @@ use std::task::{Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
-use http::{HeaderMap, HeaderName, StatusCode, Version, header};
+use http::{HeaderMap, StatusCode, Version, header};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::downstream::{BodyError, BodyLength, Downstream, RequestHead, ResponseHead, StoredHead};
+use crate::fields::{has_token, write_lines};
 use body::{Piece, RequestBody};
 use head::{end_of_head, parse, too_large};
 
-pub use head::{Refusal, has_token};
+pub use head::Refusal;
 use websocket::Frames;
 
 mod body;
@@ -413,13 +414,13 @@ impl<S: AsyncRead + AsyncWrite + Send + Sync + Unpin + 'static> Downstream for H
         {
             return Ok(());
         }
-        self.write_head(head.status, |output| fields(output, &head.headers));
+        self.write_head(head.status, |output| write_lines(output, &head.headers));
         self.output.extend_from_slice(b"\r\n");
         self.write_out(Bytes::new()).await
     }
 
     async fn start(&mut self, head: ResponseHead, length: BodyLength) -> io::Result<()> {
-        self.write_head(head.status, |output| fields(output, &head.headers));
+        self.write_head(head.status, |output| write_lines(output, &head.headers));
         let known = match length {
             BodyLength::Exact(length) => Some(length),
             // What a GET would have got (RFC 9110 section 8.6); never on a 204.
@@ -485,7 +486,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Sync + Unpin + 'static> Downstream for H
             Response::Chunked => {
                 self.output.extend_from_slice(b"0\r\n");
                 if let Some(trailers) = trailers.filter(|_| self.takes_trailers) {
-                    fields(&mut self.output, &trailers);
+                    write_lines(&mut self.output, &trailers);
                 }
                 self.output.extend_from_slice(b"\r\n");
             }
@@ -548,25 +549,4 @@ fn status_line(output: &mut Vec<u8>, status: StatusCode) {
     output.push(b' ');
     output.extend_from_slice(status.canonical_reason().unwrap_or_default().as_bytes());
     output.extend_from_slice(b"\r\n");
-}
-
-/// Writes every field but those that this connection decides about.
-pub(crate) fn fields(output: &mut Vec<u8>, headers: &HeaderMap) {
-    for (name, value) in headers {
-        if is_framing(name) {
-            continue;
-        }
-        output.extend_from_slice(name.as_str().as_bytes());
-        output.extend_from_slice(b": ");
-        output.extend_from_slice(value.as_bytes());
-        output.extend_from_slice(b"\r\n");
-    }
-}
-
-fn is_framing(name: &HeaderName) -> bool {
-    *name == header::CONTENT_LENGTH
-        || *name == header::TRANSFER_ENCODING
-        || *name == header::CONNECTION
-        || name.as_str() == "keep-alive"
-        || name.as_str() == "proxy-connection"
 }

@@ -17,13 +17,15 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Versio
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 
-use crate::app::App;
-use crate::connection::stream::Coalescing;
 use crate::downstream::{
     BodyError, BodyLength, Connection, Downstream, RequestHead, ResponseHead, StoredHead,
     split_authority,
 };
 use crate::request;
+use crate::shared::Shared;
+use coalescing::Coalescing;
+
+mod coalescing;
 
 /// Streams one client may have open. Browsers use up to a hundred.
 const MAX_STREAMS: u32 = 128;
@@ -38,11 +40,11 @@ const SEND_BUFFER: usize = 256 * 1024;
 const FAREWELL: Duration = Duration::from_secs(5);
 
 /// Serves one connection until it ends.
-pub async fn serve<S>(io: S, connection: Arc<Connection>, app: Arc<App>)
+pub async fn serve<S>(io: S, connection: Arc<Connection>, shared: Arc<Shared>)
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let limits = app.limits();
+    let limits = shared.limits();
     let stream = Coalescing::new(io);
     let handshake = Builder::new()
         .max_concurrent_streams(MAX_STREAMS)
@@ -53,11 +55,11 @@ where
         .handshake::<_, Bytes>(stream.handle());
     let handshake = sending(&stream, handshake);
     let Ok(Ok(Ok(mut h2))) = timeout(limits.header_timeout, handshake).await else {
-        app.metrics.connection_failed("h2-handshake");
+        shared.metrics.connection_failed("h2-handshake");
         return;
     };
     let active = Arc::new(AtomicUsize::new(0));
-    let mut drain = app.drain_signal();
+    let mut drain = shared.drain_signal();
     let mut leaving = false;
     loop {
         let accepted = tokio::select! {
@@ -72,7 +74,7 @@ where
         match accepted {
             Ok(Ok(Some(Ok((request, respond))))) => {
                 accept(
-                    &app,
+                    &shared,
                     &connection,
                     &active,
                     limits.idle_timeout,
@@ -114,7 +116,7 @@ where
 
 /// Answers a fresh hit on the spot; anything else gets a task of its own.
 async fn accept(
-    app: &Arc<App>,
+    shared: &Arc<Shared>,
     connection: &Arc<Connection>,
     active: &Arc<AtomicUsize>,
     stall: Duration,
@@ -134,13 +136,13 @@ async fn accept(
     let head = match head(parts) {
         Ok(head) => head,
         Err(reason) => {
-            app.metrics.request_refused(reason);
+            shared.metrics.request_refused(reason);
             let status = if reason == "method" {
                 StatusCode::METHOD_NOT_ALLOWED
             } else {
                 StatusCode::BAD_REQUEST
             };
-            app.log_refused(connection, status, reason);
+            shared.log_refused(connection, status, reason);
             let body = crate::response::plain_body(status);
             let length = BodyLength::Exact(body.len() as u64);
             // The client may have gone; there is nobody else to tell.
@@ -150,15 +152,15 @@ async fn accept(
             return;
         }
     };
-    if request::hit(app, connection, &head, &mut stream).await {
+    if request::hit(shared, connection, &head, &mut stream).await {
         return;
     }
     active.fetch_add(1, Ordering::Relaxed);
     let guard = Active(active.clone());
-    let (app, connection) = (app.clone(), connection.clone());
-    let tasks = app.tasks.clone();
+    let (shared, connection) = (shared.clone(), connection.clone());
+    let tasks = shared.tasks.clone();
     tasks.spawn(async move {
-        request::serve(&app, &connection, head, stream).await;
+        request::serve(&shared, &connection, head, stream).await;
         drop(guard);
     });
 }

@@ -10,6 +10,8 @@
 pub mod app;
 // Sockets that come from, and go to, another process.
 pub mod handover;
+// What all connections share.
+pub mod shared;
 // Sockets and accept loops.
 pub mod listener;
 // Certificates, the local authority, the handshake.
@@ -18,6 +20,7 @@ pub mod tls;
 pub mod connection;
 // The client's side of a request, whatever the protocol.
 pub mod downstream;
+pub mod fields;
 pub mod http1;
 pub mod http2;
 // One request from its head to the log.
@@ -26,7 +29,8 @@ pub mod request;
 pub mod route;
 // What is stored, what may be, and what is on its way.
 pub mod cache;
-// Pools of servers behind us, and the passage to them.
+// The servers behind us, and the passage to them.
+pub mod pool;
 pub mod upstream;
 // What we say ourselves, and what we add.
 pub mod response;

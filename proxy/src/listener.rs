@@ -15,10 +15,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tracing::Instrument as _;
 
-use crate::app::App;
 use crate::connection;
 use crate::downstream::Connection;
 use crate::handover::Handover;
+use crate::shared::Shared;
 use crate::tls::{self, AcceptError};
 
 /// Connections the kernel may hold for us while we are busy.
@@ -130,14 +130,19 @@ impl Listener {
     }
 
     /// Accepts until [`stop`](Self::stop).
-    pub fn accept(&self, app: &Arc<App>) {
+    pub fn accept(&self, shared: &Arc<Shared>) {
         let (socket, stop) = (self.socket.clone(), self.stop.subscribe());
         match self.role {
             Role::Metrics => {
-                tokio::spawn(metrics(app.clone(), socket, stop));
+                tokio::spawn(metrics(shared.clone(), socket, stop));
             }
             role => {
-                tokio::spawn(accept_loop(app.clone(), socket, role == Role::Https, stop));
+                tokio::spawn(accept_loop(
+                    shared.clone(),
+                    socket,
+                    role == Role::Https,
+                    stop,
+                ));
             }
         }
     }
@@ -172,13 +177,13 @@ fn bind(address: SocketAddr) -> io::Result<StdListener> {
 }
 
 async fn accept_loop(
-    app: Arc<App>,
+    shared: Arc<Shared>,
     socket: Arc<TcpListener>,
     secure: bool,
     mut stop: watch::Receiver<bool>,
 ) {
     loop {
-        let connections = app.live().connections.clone();
+        let connections = shared.live().connections.clone();
         let accepted = tokio::select! {
             biased;
             _ = stop.wait_for(|stopped| *stopped) => return,
@@ -186,14 +191,14 @@ async fn accept_loop(
         };
         match accepted {
             Ok((stream, peer, permit)) => {
-                let app = app.clone();
-                let tasks = app.tasks.clone();
+                let shared = shared.clone();
+                let tasks = shared.tasks.clone();
                 let span = tracing::debug_span!("connection", %peer, secure);
                 let connection = async move {
-                    app.metrics.accepted.inc();
-                    app.metrics.connections.inc();
-                    serve(stream, peer, secure, app.clone()).await;
-                    app.metrics.connections.dec();
+                    shared.metrics.accepted.inc();
+                    shared.metrics.connections.inc();
+                    serve(stream, peer, secure, shared.clone()).await;
+                    shared.metrics.connections.dec();
                     drop(permit);
                 };
                 tasks.spawn(connection.instrument(span));
@@ -232,31 +237,31 @@ fn is_of_connection(error: &io::Error) -> bool {
     )
 }
 
-async fn serve(stream: TcpStream, peer: SocketAddr, secure: bool, app: Arc<App>) {
+async fn serve(stream: TcpStream, peer: SocketAddr, secure: bool, shared: Arc<Shared>) {
     if let Err(error) = prepare(&stream) {
         tracing::debug!(%error, %peer, "preparing a connection");
     }
     let mut facts = Connection {
-        id: app.connection_id(),
+        id: shared.connection_id(),
         peer: Some(peer),
         tls: None,
         accepted: Instant::now(),
     };
     if !secure {
-        return connection::serve(stream, facts, app).await;
+        return connection::serve(stream, facts, shared).await;
     }
     let Ok(local) = stream.local_addr() else {
         return;
     };
-    let limit = app.limits().header_timeout;
+    let limit = shared.limits().header_timeout;
     // Boxed: the handshake's state would else stay in the connection's task for all its life.
-    match Box::pin(tls::accept(stream, &app.certificates, local.ip(), limit)).await {
+    match Box::pin(tls::accept(stream, &shared.certificates, local.ip(), limit)).await {
         Ok((stream, tls)) => {
             facts.tls = Some(tls);
-            connection::serve(stream, facts, app).await;
+            connection::serve(stream, facts, shared).await;
         }
         Err(error) => {
-            app.metrics.connection_failed(error.reason());
+            shared.metrics.connection_failed(error.reason());
             tracing::debug!(%peer, reason = error.reason(), "no TLS connection: {error}");
             if let AcceptError::PlainHttp(stream) = error {
                 tls::answer_plain_http(stream).await;
@@ -276,7 +281,7 @@ fn prepare(stream: &TcpStream) -> io::Result<()> {
 
 /// Answers every request on a socket of its own with the metrics, one connection after another:
 /// a scraper is patient, and nobody can take more than one task.
-async fn metrics(app: Arc<App>, socket: Arc<TcpListener>, mut stop: watch::Receiver<bool>) {
+async fn metrics(shared: Arc<Shared>, socket: Arc<TcpListener>, mut stop: watch::Receiver<bool>) {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     const LIMIT: Duration = Duration::from_secs(5);
     loop {
@@ -292,7 +297,7 @@ async fn metrics(app: Arc<App>, socket: Arc<TcpListener>, mut stop: watch::Recei
         let answer = async {
             let mut request = [0; 2048];
             let read = stream.read(&mut request).await?;
-            let body = app.metrics_text();
+            let body = shared.metrics_text();
             let status = match request[..read].split(|byte| *byte == b' ').nth(1) {
                 Some(b"/metrics" | b"/") => "200 OK",
                 _ => "404 Not Found",

@@ -8,8 +8,6 @@ use prometheus::{
     Registry, TextEncoder,
 };
 
-use crate::request::Told;
-
 /// From what a hit takes (well under a millisecond) to what an upstream's timeout allows.
 const SECONDS: &[f64] = &[
     0.000_1, 0.000_5, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0,
@@ -174,19 +172,23 @@ impl Metrics {
 }
 
 impl SiteMetrics {
-    /// Counts a request that has been answered.
-    pub fn answered(&self, told: &Told, bytes: u64, took: Duration) {
-        let class = usize::from(told.status / 100).clamp(1, CLASSES.len()) - 1;
+    /// Counts a request that has been answered; `word` is the cache's.
+    pub fn answered(&self, status: u16, word: &str, bytes: u64, took: Duration) {
+        let class = usize::from(status / 100).clamp(1, CLASSES.len()) - 1;
         self.classes[class].inc();
-        self.words[word_index(told.cache)].inc();
-        if told.stored {
-            self.stored.inc();
-        }
-        if told.collapsed {
-            self.collapsed.inc();
-        }
+        self.words[word_index(word)].inc();
         self.bytes.inc_by(bytes);
         self.seconds.observe(took.as_secs_f64());
+    }
+
+    /// Counts a response that was stored.
+    pub fn stored(&self) {
+        self.stored.inc();
+    }
+
+    /// Counts a request that shared another one's fetch.
+    pub fn collapsed(&self) {
+        self.collapsed.inc();
     }
 
     /// Requests answered so far.

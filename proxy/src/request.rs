@@ -13,22 +13,22 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use http::{Method, StatusCode, header};
+use http::{HeaderValue, Method, StatusCode, header};
 use sovereign_config::model::Action;
 use tracing::Instrument as _;
 
-use crate::access_log::Record;
-use crate::app::{App, Live};
+use crate::access_log::{Record, Told};
 use crate::cache::conditional::{self, Condition};
 use crate::cache::control::RequestDirectives;
 use crate::cache::key::Key;
 use crate::cache::reuse::{self, Reuse};
 use crate::cache::status::{CacheStatus, Forward};
-use crate::cache::{Entry, Lookup, session_cookie, storable};
+use crate::cache::{Entry, Lookup, session_cookie, storable, update};
 use crate::downstream::{BodyLength, Connection, Downstream, RequestHead, ResponseHead};
 use crate::response::{self, Failure};
 use crate::route::{Route, Routed, Site};
-use crate::upstream::{self, Course, Dressing, Invalidates, Purpose};
+use crate::shared::{Live, Shared};
+use crate::upstream::{self, Purpose};
 
 // What the cache may answer, and what fills it.
 mod cached;
@@ -41,12 +41,12 @@ thread_local! {
 
 /// Answers a request out of the store, if it can be done now; else nothing has happened.
 pub async fn hit<D: Downstream>(
-    app: &Arc<App>,
+    shared: &Arc<Shared>,
     connection: &Arc<Connection>,
     head: &RequestHead,
     client: &mut D,
 ) -> bool {
-    let live = app.live();
+    let live = shared.live();
     let Routed::Here(site, route) = live.router.route(connection, head) else {
         return false;
     };
@@ -56,7 +56,7 @@ pub async fn hit<D: Downstream>(
     let found = KEY.with_borrow_mut(|key| {
         key.clear();
         Key::write(key, connection.scheme(), &head.host, head.target.as_str())
-            .then(|| app.cache.lookup(key, &head.headers))
+            .then(|| shared.cache.lookup(key, &head.headers))
     });
     let Some(Lookup::Found(entry)) = found else {
         return false;
@@ -72,7 +72,7 @@ pub async fn hit<D: Downstream>(
         Reuse::Validate(_) | Reuse::OnlyIfCached(_) => return false,
     };
     let exchange = Exchange {
-        app,
+        shared,
         live: &live,
         connection,
         head,
@@ -95,12 +95,12 @@ pub async fn hit<D: Downstream>(
 
 /// Serves a request, and gives the client's side back where the response was sent as it should be.
 pub async fn serve<D: Downstream>(
-    app: &Arc<App>,
+    shared: &Arc<Shared>,
     connection: &Arc<Connection>,
     head: RequestHead,
     mut client: D,
 ) -> Option<D> {
-    let live = app.live();
+    let live = shared.live();
     let (site, route) = match live.router.route(connection, &head) {
         Routed::Here(site, route) => (site, route),
         Routed::Misdirected(reason) => {
@@ -108,7 +108,7 @@ pub async fn serve<D: Downstream>(
             let told = Told::own(status, reason);
             let answer = (response::plain_head(status), response::plain_body(status));
             let sent = answer_with(&mut client, &head.method, answer).await;
-            app.log(&Record::new(connection, &head, None, &client, &told));
+            shared.log(&Record::new(connection, &head, None, &client, &told));
             return sent.is_ok().then_some(client);
         }
         Routed::Elsewhere {
@@ -121,7 +121,7 @@ pub async fn serve<D: Downstream>(
             let (mut answer, body) = response::redirect(status, &location);
             response::finish(&mut answer.headers, site, None, connection.tls.is_some());
             let sent = answer_with(&mut client, &head.method, (answer, body)).await;
-            app.log(&Record::new(
+            shared.log(&Record::new(
                 connection,
                 &head,
                 Some((site, None)),
@@ -131,9 +131,9 @@ pub async fn serve<D: Downstream>(
             return sent.is_ok().then_some(client);
         }
     };
-    let id = app.request_id();
+    let id = shared.request_id();
     let exchange = Exchange {
-        app,
+        shared,
         live: &live,
         connection,
         head: &head,
@@ -148,7 +148,7 @@ pub async fn serve<D: Downstream>(
 
 /// A request with all that is known about it.
 struct Exchange<'a> {
-    app: &'a Arc<App>,
+    shared: &'a Arc<Shared>,
     live: &'a Arc<Live>,
     connection: &'a Arc<Connection>,
     head: &'a RequestHead,
@@ -156,45 +156,6 @@ struct Exchange<'a> {
     route: &'a Arc<Route>,
     /// Given to what goes to an upstream.
     id: Option<&'a str>,
-}
-
-/// What the log is told of an exchange.
-#[derive(Default)]
-pub struct Told {
-    /// The status that was sent, or that says what went wrong.
-    pub status: u16,
-    /// The cache's word: `hit`, or why it asked the upstream; `none` where it had no part.
-    pub cache: &'static str,
-    /// More of the cache, or what went wrong.
-    pub detail: Option<&'static str>,
-    /// The response was stored.
-    pub stored: bool,
-    /// It waited for another request's fetch.
-    pub collapsed: bool,
-    /// The exchange with an upstream, where there was one.
-    pub course: Option<Arc<Course>>,
-}
-
-impl Told {
-    fn own(status: StatusCode, detail: &'static str) -> Self {
-        Self {
-            status: status.as_u16(),
-            cache: "none",
-            detail: Some(detail),
-            ..Self::default()
-        }
-    }
-
-    fn of(status: StatusCode, cache: &CacheStatus<'static>) -> Self {
-        Self {
-            status: status.as_u16(),
-            cache: cache.word(),
-            detail: cache.detail,
-            stored: cache.stored,
-            collapsed: cache.collapsed,
-            ..Self::default()
-        }
-    }
 }
 
 impl Exchange<'_> {
@@ -260,21 +221,10 @@ impl Exchange<'_> {
             &self.live.config.trusted,
             self.id.unwrap_or_default(),
         );
-        let dressing = Dressing {
-            route: self.route.clone(),
-            tls: self.connection.tls.is_some(),
-            forward,
-            detail,
-            invalidates: Invalidates {
-                cache: self.app.cache.clone(),
-                method: self.head.method.clone(),
-                target: key.clone(),
-            },
-        };
         let hold = self.site.config.hold;
-        let purpose = Purpose::Client(dressing);
+        let purpose = Purpose::Client(self.dress(key, forward, detail));
         let course = upstream::course(self.site, pool, &self.head.method, hold, purpose);
-        let mut client = self.app.upstreams.pass(client, request, &course).await?;
+        let mut client = self.shared.upstreams.pass(client, request, &course).await?;
         let sent = course
             .status()
             .and_then(|status| StatusCode::from_u16(status).ok());
@@ -295,6 +245,39 @@ impl Exchange<'_> {
         }
     }
 
+    /// What is done to the head of a response that is passed through. What the request has made
+    /// outdated is gone before the client can know that it was answered (RFC 9111 section 4.4).
+    fn dress(
+        &self,
+        key: &Key,
+        forward: Forward,
+        detail: Option<&'static str>,
+    ) -> Box<dyn Fn(&mut ResponseHead) + Send + Sync> {
+        let (cache, site, route) = (
+            self.shared.cache.clone(),
+            self.site.clone(),
+            self.route.clone(),
+        );
+        let (method, key) = (self.head.method.clone(), key.clone());
+        let tls = self.connection.tls.is_some();
+        Box::new(move |head| {
+            for key in update::invalidated(&method, &key, head.status, &head.headers) {
+                cache.invalidate(key.as_str());
+            }
+            response::date(&mut head.headers);
+            let status = CacheStatus {
+                forward: Some(forward),
+                forward_status: Some(head.status.as_u16()),
+                detail,
+                ..CacheStatus::default()
+            };
+            if let Ok(value) = HeaderValue::from_str(&status.to_string()) {
+                head.headers.append(response::CACHE_STATUS, value);
+            }
+            response::finish(&mut head.headers, &site, Some(&route), tls);
+        })
+    }
+
     /// Says what went wrong, in the site's own words where it has some.
     async fn failed<D: Downstream>(&self, client: D, failure: Failure, told: Told) -> Option<D> {
         if failure == Failure::ClientGone {
@@ -304,7 +287,7 @@ impl Exchange<'_> {
         let mut answer = response::failed(failure.status(), self.site, html);
         if told.cache != "none" {
             let word = format!("sovereign; fwd={}; detail={}", told.cache, failure.as_str());
-            if let Ok(value) = http::HeaderValue::from_str(&word) {
+            if let Ok(value) = HeaderValue::from_str(&word) {
                 answer.0.headers.insert(response::CACHE_STATUS, value);
             }
         }
@@ -340,7 +323,7 @@ impl Exchange<'_> {
         let place = Some((self.site, Some(self.route)));
         let mut record = Record::new(self.connection, self.head, place, client, told);
         record.id = self.id;
-        self.app.log(&record);
+        self.shared.log(&record);
     }
 }
 

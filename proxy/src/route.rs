@@ -8,10 +8,9 @@ use std::sync::Arc;
 use http::StatusCode;
 use sovereign_config::model::{self, Action, CacheRules, HeaderChanges, PathPattern, Tls};
 
-use crate::cache::freshness::Policy;
 use crate::downstream::{Connection, RequestHead};
 use crate::metrics::SiteMetrics;
-use crate::upstream::Pool;
+use crate::pool::Pool;
 
 /// Every site of one configuration.
 pub struct Router {
@@ -47,8 +46,6 @@ pub struct Route {
     pub pool: Option<Arc<Pool>>,
     /// What the operator says about caching here.
     pub cache: CacheRules,
-    /// The same in the cache's terms.
-    pub policy: Policy,
     /// The site's changes to requests, then the route's own.
     pub request_headers: [HeaderChanges; 2],
     /// The site's changes to responses, then the route's own.
@@ -222,7 +219,6 @@ impl Route {
             pattern: route.path.clone(),
             action: route.action.clone(),
             pool: pool(site, upstreams),
-            policy: policy(&route.cache),
             cache: route.cache.clone(),
             request_headers: [site.request_headers.clone(), route.request_headers.clone()],
             response_headers: [
@@ -230,14 +226,6 @@ impl Route {
                 route.response_headers.clone(),
             ],
         }
-    }
-}
-
-fn policy(rules: &CacheRules) -> Policy {
-    Policy {
-        lifetime: rules.lifetime,
-        stale: rules.stale,
-        stale_if_error: Some(rules.stale_if_error),
     }
 }
 

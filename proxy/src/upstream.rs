@@ -18,15 +18,15 @@ use sovereign_config::model::Network;
 use tokio::sync::watch;
 
 use crate::downstream::{Connection, Downstream, RequestHead};
+use crate::fields::{drop_hop_by_hop, has_token};
+use crate::pool::Pool;
 use crate::route::{Route, Site};
 
-pub use course::{Course, Dressing, Invalidates, Purpose};
-pub use pool::{Member, Pool, State};
+pub use course::{Course, Purpose};
 
 mod course;
 mod gateway;
 mod passage;
-mod pool;
 
 /// Connections kept to all upstreams together, where they are not in use.
 const KEPT: usize = 512;
@@ -95,8 +95,8 @@ pub fn request(
         .upgrade
         .then(|| headers.get(header::UPGRADE).cloned())
         .flatten();
-    let trailers = crate::http1::has_token(&headers, &header::TE, "trailers");
-    crate::cache::storable::drop_hop_by_hop(&mut headers);
+    let trailers = has_token(&headers, &header::TE, "trailers");
+    drop_hop_by_hop(&mut headers);
     forwarding(&mut headers, head, connection, trusted);
     if let Ok(id) = HeaderValue::from_str(id) {
         headers.insert(HeaderName::from_static("x-request-id"), id);

@@ -7,10 +7,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use sovereign_config::model::Proxy;
 
-use super::{App, Live, Stop, load_set};
+use super::{App, Stop, load_set};
 use crate::admin::{self, Control};
 use crate::handover::{self, Handover, News, Sockets, announce};
 use crate::listener::{Listener, name, wanted};
+use crate::shared::Live;
 use crate::status::Status;
 
 /// How long a new program may take until it is ready.
@@ -46,8 +47,8 @@ impl App {
         let outcome = self.take_configuration().await;
         announce(News::Ready);
         match &outcome {
-            Ok(_) => self.metrics.reloads.inc(),
-            Err(_) => self.metrics.reloads_refused.inc(),
+            Ok(_) => self.shared.metrics.reloads.inc(),
+            Err(_) => self.shared.metrics.reloads_refused.inc(),
         }
         self.note_reload(&outcome);
         outcome
@@ -64,17 +65,19 @@ impl App {
         let set = load_set(&config)
             .await
             .map_err(|error| format!("{error:#}"))?;
-        let before = self.live();
+        let before = self.shared.live();
         let later = unchangeable(&before.config, &config);
         // Everything that can fail comes before anything that changes.
         let opened = self.open_new_listeners(&config)?;
-        self.access_log
+        self.shared
+            .access_log
             .reopen(&config.log)
             .map_err(|error| format!("opening the access log: {error}"))?;
-        let live = Live::new(config, Some(&before), &self.metrics, before.generation + 1);
+        let demo = super::demonstration::socket(&before.config.state);
+        let live = Live::new(config, Some(&before), &self.shared.metrics, &demo);
         let sites = live.router.sites().len();
-        self.certificates.swap(set);
-        self.live.store(Arc::new(live));
+        self.shared.certificates.swap(set);
+        self.shared.take(live);
         self.change_listeners(opened);
         let mut done = format!("reloaded: {sites} {}", plural(sites, "site", "sites"));
         if !later.is_empty() {
@@ -104,7 +107,7 @@ impl App {
     }
 
     fn change_listeners(self: &Arc<Self>, opened: Vec<Listener>) {
-        let wanted: Vec<_> = wanted(&self.live().config.listen)
+        let wanted: Vec<_> = wanted(&self.shared.live().config.listen)
             .into_iter()
             .map(|(role, address)| name(role, address))
             .collect();
@@ -117,7 +120,7 @@ impl App {
             stays
         });
         for listener in &opened {
-            listener.accept(self);
+            listener.accept(&self.shared);
         }
         listeners.extend(opened);
     }
@@ -140,7 +143,7 @@ impl App {
         // The socket belongs to the new process from here on; a daemon that only drains still answers.
         self.admin_stop.send_replace(true);
         self.stop.send_replace(Some(Stop {
-            deadline: self.live().config.drain,
+            deadline: self.shared.live().config.drain,
             replaced: true,
         }));
         Ok(format!(
@@ -154,7 +157,7 @@ impl App {
         for listener in &*self.listeners.lock() {
             sockets.add(listener.name.clone(), listener)?;
         }
-        let admin = self.live().config.admin.display().to_string();
+        let admin = self.shared.live().config.admin.display().to_string();
         sockets.add(format!("admin {admin}"), &*self.admin)?;
         if let Some(demonstration) = &self.demonstration {
             for (path, socket) in &demonstration.sockets {
@@ -180,12 +183,12 @@ impl Control for Handle {
     }
 
     async fn drain(&self, deadline: Option<Duration>) -> Result<String, String> {
-        let deadline = deadline.unwrap_or(self.0.live().config.drain);
+        let deadline = deadline.unwrap_or(self.0.shared.live().config.drain);
         self.0.stop.send_replace(Some(Stop {
             deadline,
             replaced: false,
         }));
-        let open = self.0.metrics.connections.get();
+        let open = self.0.shared.metrics.connections.get();
         let connections = plural(open as usize, "connection", "connections");
         Ok(format!(
             "draining {open} {connections}, for {deadline:?} at the most"
@@ -193,7 +196,7 @@ impl Control for Handle {
     }
 
     fn metrics(&self) -> String {
-        self.0.metrics_text()
+        self.0.shared.metrics_text()
     }
 }
 

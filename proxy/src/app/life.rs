@@ -78,9 +78,9 @@ impl App {
             let _ = tokio::time::timeout(LAST_ANSWERS, answers).await;
         }
         if !how.replaced {
-            admin::remove(&self.live().config.admin);
+            admin::remove(&self.shared.live().config.admin);
         }
-        self.access_log.close();
+        self.shared.access_log.close();
     }
 
     async fn obey_signals(self: Arc<Self>) {
@@ -112,7 +112,7 @@ impl App {
         let deadline = if stopping {
             Duration::ZERO
         } else {
-            self.live().config.drain
+            self.shared.live().config.drain
         };
         self.stop.send_replace(Some(Stop {
             deadline,
@@ -127,21 +127,20 @@ impl App {
         for listener in &*self.listeners.lock() {
             listener.stop();
         }
-        self.drain.send_replace(true);
-        self.tasks.close();
-        let open = self.metrics.connections.get();
+        self.shared.begin_drain();
+        let open = self.shared.metrics.connections.get();
         tracing::info!(connections = open, deadline = ?how.deadline, "draining");
         let mut stop = self.stop.subscribe();
         let at_once = stop.wait_for(|how| how.is_some_and(|how| how.deadline.is_zero()));
         let waited = tokio::select! {
-            waited = tokio::time::timeout(how.deadline, self.tasks.wait()) => waited.is_ok(),
+            waited = tokio::time::timeout(how.deadline, self.shared.tasks.wait()) => waited.is_ok(),
             _ = at_once, if !how.deadline.is_zero() => false,
         };
         if waited {
             tracing::info!("drained");
         } else {
             tracing::warn!(
-                connections = self.metrics.connections.get(),
+                connections = self.shared.metrics.connections.get(),
                 "the drain's deadline has passed; closing what is still open"
             );
         }
@@ -151,12 +150,12 @@ impl App {
         let mut ticks = tokio::time::interval(RENEWAL);
         loop {
             ticks.tick().await;
-            if !self.certificates.renew_due() {
+            if !self.shared.certificates.renew_due() {
                 continue;
             }
-            match super::load_set(&self.live().config).await {
+            match super::load_set(&self.shared.live().config).await {
                 Ok(set) => {
-                    self.certificates.swap(set);
+                    self.shared.certificates.swap(set);
                     tracing::info!("certificates of the local authority were renewed");
                 }
                 Err(error) => tracing::error!("renewing certificates: {error:#}"),

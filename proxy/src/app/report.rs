@@ -7,19 +7,19 @@ use time::format_description::well_known::Rfc3339;
 
 use super::App;
 use crate::access_log::since;
+use crate::pool::{Member, State};
 use crate::route::Site;
 use crate::status::{
     CacheStatus, CertificateStatus, ReloadStatus, SiteStatus, Status, UpstreamState, UpstreamStatus,
 };
 use crate::tls::{CertificateInfo, Source};
-use crate::upstream::{Member, State};
 use sovereign_config::model::Tls;
 
 const DAY: u64 = 24 * 60 * 60;
 
 impl App {
     pub(super) fn report(&self) -> Status {
-        let live = self.live();
+        let live = self.shared.live();
         let sites: Vec<_> = live
             .router
             .sites()
@@ -34,7 +34,7 @@ impl App {
             .fold([0; 4], |sum, one| {
                 std::array::from_fn(|at| sum[at] + one[at])
             });
-        let (memory_bytes, memory_limit, objects) = self.cache.usage();
+        let (memory_bytes, memory_limit, objects) = self.shared.cache.usage();
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
@@ -45,10 +45,11 @@ impl App {
                 .as_ref()
                 .map(|path| path.display().to_string()),
             draining: self.stop.borrow().is_some(),
-            connections: u64::try_from(self.metrics.connections.get()).unwrap_or_default(),
-            requests: self.metrics.total.get(),
+            connections: u64::try_from(self.shared.metrics.connections.get()).unwrap_or_default(),
+            requests: self.shared.metrics.total.get(),
             sites,
             certificates: self
+                .shared
                 .certificates
                 .list()
                 .iter()

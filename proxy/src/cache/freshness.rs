@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use http::header::{AGE, DATE, EXPIRES, LAST_MODIFIED, SET_COOKIE};
 use http::{HeaderMap, StatusCode};
+use sovereign_config::model::CacheRules;
 
 use super::control::{Directives, ResponseControl, delta_seconds};
 use super::date;
@@ -19,6 +20,16 @@ pub struct Policy {
     pub stale: Option<Duration>,
     /// How long a stale response may stand in for a failing upstream where the origin gave no `stale-if-error`.
     pub stale_if_error: Option<Duration>,
+}
+
+impl From<&CacheRules> for Policy {
+    fn from(rules: &CacheRules) -> Self {
+        Self {
+            lifetime: rules.lifetime,
+            stale: rules.stale,
+            stale_if_error: Some(rules.stale_if_error),
+        }
+    }
 }
 
 /// Where a lifetime comes from, in order of precedence (RFC 9111, 4.2.1).

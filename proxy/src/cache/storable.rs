@@ -2,11 +2,10 @@
 
 use std::time::SystemTime;
 
-use http::header::{
-    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_LOCATION, DATE, HOST, PROXY_AUTHENTICATE,
-    PROXY_AUTHORIZATION, SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
-};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use http::header::{AUTHORIZATION, CONTENT_LOCATION, DATE, SET_COOKIE, TRANSFER_ENCODING};
+use http::{HeaderMap, Method, StatusCode};
+
+use crate::fields::drop_hop_by_hop;
 
 use super::conditional::Validators;
 use super::control::{RequestDirectives, ResponseControl};
@@ -203,25 +202,6 @@ fn is_understood(status: StatusCode) -> bool {
     )
 }
 
-/// Removes hop-by-hop fields and those named in `Connection` (RFC 9110, 7.6.1).
-pub fn drop_hop_by_hop(headers: &mut HeaderMap) {
-    let named: Vec<HeaderValue> = headers.get_all(CONNECTION).iter().cloned().collect();
-    for line in named {
-        for name in line.as_bytes().split(|b| *b == b',') {
-            // Without these the message would be another one, whoever named them.
-            if let Ok(name) = HeaderName::from_bytes(name.trim_ascii())
-                && name != CONTENT_LENGTH
-                && name != HOST
-            {
-                headers.remove(name);
-            }
-        }
-    }
-    for name in &HOP_BY_HOP {
-        headers.remove(name);
-    }
-}
-
 /// The fields to store: without hop-by-hop fields (RFC 9111, 3.1), without those named by `private="..."` and `no-cache="..."`,
 /// with a `Date` where there was none (RFC 9110, 6.6.1).
 pub fn stored_headers(
@@ -254,24 +234,12 @@ pub(super) fn drop_withheld(headers: &mut HeaderMap, control: &ResponseControl) 
     }
 }
 
-/// Fields that mean one connection only, whether or not `Connection` names them (RFC 9110, 7.6.1; RFC 9111, 3.1).
-const HOP_BY_HOP: [HeaderName; 10] = [
-    CONNECTION,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    PROXY_AUTHENTICATE,
-    HeaderName::from_static("proxy-authentication-info"),
-    PROXY_AUTHORIZATION,
-    TE,
-    TRAILER,
-    TRANSFER_ENCODING,
-    UPGRADE,
-];
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
     use std::time::{Duration, UNIX_EPOCH};
+
+    use http::HeaderName;
 
     use super::super::freshness::Policy;
     use super::*;

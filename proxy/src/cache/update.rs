@@ -10,7 +10,8 @@ use super::conditional::{Validators, weak_eq};
 use super::control::ResponseControl;
 use super::date;
 use super::key::Key;
-use super::storable::{drop_hop_by_hop, drop_withheld};
+use super::storable::drop_withheld;
+use crate::fields::drop_hop_by_hop;
 
 /// Whether a 304 speaks of the stored response: its validators, where it has some, are the stored ones (RFC 9111, 4.3.4).
 /// Where not, the origin must be asked again without a condition.

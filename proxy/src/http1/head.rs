@@ -9,6 +9,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, head
 
 use super::body::RequestBody;
 use crate::downstream::{RequestHead, split_authority};
+use crate::fields::has_token;
 
 /// What was wrong with a request that is refused before it is routed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -206,16 +207,6 @@ fn body_of(version: Version, headers: &HeaderMap) -> Result<RequestBody, Refusal
         .and_then(|digits| digits.parse().ok())
         .ok_or(bad("length"))?;
     Ok(RequestBody::length(length))
-}
-
-/// Whether a comma-separated field has `token` among its members, in any letter case.
-pub fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
-    headers.get_all(name).iter().any(|value| {
-        value
-            .as_bytes()
-            .split(|byte| *byte == b',')
-            .any(|member| member.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
-    })
 }
 
 /// The refusal of a head that is larger than the site takes.

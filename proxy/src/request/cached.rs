@@ -8,7 +8,8 @@ use http::{HeaderName, Method, StatusCode, header};
 use tracing::Instrument as _;
 
 use super::fetch::Fetch;
-use super::{Exchange, Told, directives, for_origin};
+use super::{Exchange, directives, for_origin};
+use crate::access_log::Told;
 use crate::cache::conditional::{self, Condition};
 use crate::cache::control::RequestDirectives;
 use crate::cache::key::Key;
@@ -25,7 +26,7 @@ const LOOKS: usize = 3;
 impl Exchange<'_> {
     /// Serves from the store or through a fetch that fills it.
     pub(super) async fn cached<D: Downstream>(&self, mut client: D, key: &Key) -> Option<D> {
-        let cache = &self.app.cache;
+        let cache = &self.shared.cache;
         let directives = directives(self.head);
         let mut names: Box<[HeaderName]> = Box::default();
         for _ in 0..LOOKS {
@@ -135,7 +136,7 @@ impl Exchange<'_> {
             Some(Some("head"))
         } else if stale.is_none() && headers.contains_key(header::RANGE) {
             Some(Some("range"))
-        } else if self.app.cache.is_unshared(key.as_str()) {
+        } else if self.shared.cache.is_unshared(key.as_str()) {
             Some(None)
         } else {
             None
@@ -143,7 +144,7 @@ impl Exchange<'_> {
     }
 
     fn join(&self, key: &Key, names: &[HeaderName]) -> (Arc<Flight>, bool) {
-        let flights = self.app.cache.flights();
+        let flights = self.shared.cache.flights();
         if self.head.headers.contains_key(header::AUTHORIZATION) {
             return (flights.alone(), true);
         }
@@ -162,7 +163,7 @@ impl Exchange<'_> {
 
     /// Whether another request's fetch ended between our look at the store and our flight.
     fn is_there_now(&self, key: &Key, stale: Option<&Arc<Entry>>) -> bool {
-        match self.app.cache.lookup(key.as_str(), &self.head.headers) {
+        match self.shared.cache.lookup(key.as_str(), &self.head.headers) {
             Lookup::Found(entry) => stale.is_none_or(|stale| !Arc::ptr_eq(stale, &entry)),
             Lookup::VaryMiss(_) | Lookup::UriMiss => false,
         }
@@ -197,7 +198,7 @@ impl Exchange<'_> {
     /// Fetches in a task of its own, so that it outlives the client that asked; false where too many
     /// do already, and the flight is closed.
     fn fill(&self, key: &Key, stale: Option<Arc<Entry>>, flight: Arc<Flight>) -> bool {
-        let cache = &self.app.cache;
+        let cache = &self.shared.cache;
         let (Some(pool), Some(place)) = (self.route.pool.clone(), cache.take_place()) else {
             cache.flights().close(&flight);
             flight.abandon();
@@ -216,7 +217,7 @@ impl Exchange<'_> {
             self.site.config.hold
         };
         let fetch = Fetch {
-            app: self.app.clone(),
+            shared: self.shared.clone(),
             live: self.live.clone(),
             connection: self.connection.clone(),
             head: self.head.without_fields(Method::GET),
@@ -230,7 +231,7 @@ impl Exchange<'_> {
             _place: place,
         };
         let span = tracing::debug_span!("fetch", key = key.as_str());
-        self.app.tasks.spawn(fetch.run(stale).instrument(span));
+        self.shared.tasks.spawn(fetch.run(stale).instrument(span));
         true
     }
 
@@ -243,7 +244,7 @@ impl Exchange<'_> {
         ) else {
             return;
         };
-        let flights = self.app.cache.flights();
+        let flights = self.shared.cache.flights();
         let flight = if entry.variant.is_empty() {
             flights.lead(key.as_str())
         } else {

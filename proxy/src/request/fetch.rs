@@ -6,18 +6,20 @@ use std::time::Duration;
 use http::{HeaderMap, Method};
 use tokio::sync::OwnedSemaphorePermit;
 
-use crate::app::{App, Live};
+use crate::cache::freshness::Policy;
 use crate::cache::key::Key;
 use crate::cache::{Entry, Fill, Filled, Flight};
 use crate::downstream::{Connection, RequestHead};
+use crate::pool::Pool;
 use crate::response::Failure;
 use crate::route::{Route, Site};
+use crate::shared::{Live, Shared};
 use crate::upstream::{self, Purpose};
 
 /// A fetch that fills the cache, with all it needs to outlive its request.
 pub struct Fetch {
     /// What all requests share.
-    pub app: Arc<App>,
+    pub shared: Arc<Shared>,
     /// The configuration of the request.
     pub live: Arc<Live>,
     /// Where the request came from: the upstream is told.
@@ -31,7 +33,7 @@ pub struct Fetch {
     /// The route.
     pub route: Arc<Route>,
     /// The servers to ask.
-    pub pool: Arc<upstream::Pool>,
+    pub pool: Arc<Pool>,
     /// Where it is stored.
     pub key: Key,
     /// Who waits for it.
@@ -60,18 +62,18 @@ impl Fetch {
                     self.flight.failed(failure);
                 }
             }
-            self.app.cache.flights().close(&self.flight);
+            self.shared.cache.flights().close(&self.flight);
             return;
         }
     }
 
     async fn once(&self, stale: Option<Arc<Entry>>) -> (Filled, Failure) {
         let fill = Fill::new(
-            self.app.cache.clone(),
+            self.shared.cache.clone(),
             self.flight.clone(),
             self.key.clone(),
             self.headers.clone(),
-            self.route.policy,
+            Policy::from(&self.route.cache),
             stale,
         );
         let request = upstream::request(
@@ -80,7 +82,7 @@ impl Fetch {
             &self.connection,
             &self.route,
             &self.live.config.trusted,
-            &self.app.request_id(),
+            &self.shared.request_id(),
         );
         let course = upstream::course(
             &self.site,
@@ -90,7 +92,7 @@ impl Fetch {
             Purpose::Fill,
         );
         self.flight.takes(course.clone());
-        let filled = match self.app.upstreams.pass(fill, request, &course).await {
+        let filled = match self.shared.upstreams.pass(fill, request, &course).await {
             Some(fill) => fill.filled(),
             None => Filled::Broken,
         };

@@ -25,11 +25,10 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use time::OffsetDateTime;
 use time::macros::datetime;
 
-use super::certificate;
+use super::certificate::{self, Chosen};
 use super::disk;
 use super::error::{TlsError, Warning};
 use super::names::CoveredNames;
-use super::set::Chosen;
 
 /// The root's certificate as PEM, for `ca export`.
 pub fn root_pem(state: &Path) -> Result<String, TlsError> {

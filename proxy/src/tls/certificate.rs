@@ -32,6 +32,13 @@ pub struct CertificateInfo {
     pub not_after: SystemTime,
 }
 
+/// What a client gets: a certificate with its key, and the hosts it may then ask for.
+#[derive(Debug, Clone)]
+pub(super) struct Chosen {
+    pub(super) key: Arc<CertifiedKey>,
+    pub(super) names: Arc<CoveredNames>,
+}
+
 /// Where a certificate comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]

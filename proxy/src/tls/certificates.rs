@@ -17,10 +17,10 @@ use rustls::server::{
 use rustls::sign::CertifiedKey;
 
 use super::authority;
-use super::certificate::CertificateInfo;
+use super::certificate::{CertificateInfo, Chosen};
 use super::error::TlsError;
 use super::names::CoveredNames;
-use super::set::{Chosen, Set};
+use super::set::Set;
 
 /// The certificates in force. One for the process; listeners share it in an `Arc`.
 #[derive(Debug)]

@@ -7,11 +7,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use rustls::sign::CertifiedKey;
 use sovereign_config::model::{Site, Tls};
 
 use super::authority::Authority;
-use super::certificate::{Certificate, CertificateInfo, Source};
+use super::certificate::{Certificate, CertificateInfo, Chosen, Source};
 use super::disk;
 use super::error::{TlsError, Warning};
 use super::local;
@@ -28,13 +27,6 @@ pub struct Set {
     any: Option<Chosen>,
     list: Vec<CertificateInfo>,
     warnings: Vec<Warning>,
-}
-
-/// What a client gets.
-#[derive(Debug, Clone)]
-pub(super) struct Chosen {
-    pub(super) key: Arc<CertifiedKey>,
-    pub(super) names: Arc<CoveredNames>,
 }
 
 impl Set {

@@ -4,17 +4,14 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::{HeaderValue, Method, StatusCode};
+use http::StatusCode;
 use parking_lot::Mutex;
 use pingora_error::{Error, ErrorSource, ErrorType};
 
-use super::pool::Pool;
-use crate::cache::key::Key;
-use crate::cache::status::{CacheStatus, Forward};
-use crate::cache::{Cache, update};
 use crate::downstream::ResponseHead;
-use crate::response::{self, Failure};
-use crate::route::{Route, Site};
+use crate::pool::Pool;
+use crate::response::Failure;
+use crate::route::Site;
 
 /// The first pause before an upstream is asked again; it doubles up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
@@ -22,34 +19,10 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
 /// Who an exchange is for.
 pub enum Purpose {
-    /// A client waits for it, whose response is dressed like this.
-    Client(Dressing),
-    /// It fills the cache, and is dressed later, at each use.
+    /// A client waits for it; this makes the head of its response ready.
+    Client(Box<dyn Fn(&mut ResponseHead) + Send + Sync>),
+    /// It fills the cache, and is made ready later, at each use.
     Fill,
-}
-
-/// What is added to a response that is passed through.
-pub struct Dressing {
-    /// The route, for the operator's changes.
-    pub route: Arc<Route>,
-    /// Whether the client came over TLS.
-    pub tls: bool,
-    /// Why the cache had no part in it.
-    pub forward: Forward,
-    /// More about that.
-    pub detail: Option<&'static str>,
-    /// What the response may make outdated.
-    pub invalidates: Invalidates,
-}
-
-/// A request that may change what is stored for its target (RFC 9111 section 4.4).
-pub struct Invalidates {
-    /// Where it is stored.
-    pub cache: Arc<Cache>,
-    /// The request's method.
-    pub method: Method,
-    /// The request's target.
-    pub target: Key,
 }
 
 /// One exchange with an upstream.
@@ -249,36 +222,11 @@ impl Course {
         self.state.lock().status
     }
 
-    /// Makes the head of a response ready for the client, where one waits. What the request has
-    /// made outdated is gone before the client can know that it was answered.
+    /// Makes the head of a response ready for the client, where one waits.
     pub fn dress(&self, head: &mut ResponseHead) {
-        let Purpose::Client(dressing) = &self.purpose else {
-            return;
-        };
-        let Invalidates {
-            cache,
-            method,
-            target,
-        } = &dressing.invalidates;
-        for key in update::invalidated(method, target, head.status, &head.headers) {
-            cache.invalidate(key.as_str());
+        if let Purpose::Client(dress) = &self.purpose {
+            dress(head);
         }
-        response::date(&mut head.headers);
-        let status = CacheStatus {
-            forward: Some(dressing.forward),
-            forward_status: Some(head.status.as_u16()),
-            detail: dressing.detail,
-            ..CacheStatus::default()
-        };
-        if let Ok(value) = HeaderValue::from_str(&status.to_string()) {
-            head.headers.append(response::CACHE_STATUS, value);
-        }
-        response::finish(
-            &mut head.headers,
-            &self.site,
-            Some(&dressing.route),
-            dressing.tls,
-        );
     }
 
     /// How long its stages took.

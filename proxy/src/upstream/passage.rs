@@ -22,6 +22,7 @@ use tokio::time::sleep_until;
 
 use super::course::Course;
 use crate::downstream::{BodyError, BodyLength, Downstream, ResponseHead};
+use crate::fields::drop_hop_by_hop;
 use crate::response::Failure;
 
 /// One exchange on its way through Pingora.
@@ -96,7 +97,7 @@ impl<D: Downstream> Passage<D> {
         let course = self.course.clone();
         let method = self.request.method.clone();
         if head.status.is_informational() && head.status != StatusCode::SWITCHING_PROTOCOLS {
-            crate::cache::storable::drop_hop_by_hop(&mut head.headers);
+            drop_hop_by_hop(&mut head.headers);
             let sent = self.client()?.interim(&head).await;
             return sent.map_err(|error| self.broken(error));
         }
@@ -106,7 +107,7 @@ impl<D: Downstream> Passage<D> {
             None => BodyLength::of(&method, &head, None),
         };
         let protocol = head.headers.get(header::UPGRADE).cloned();
-        crate::cache::storable::drop_hop_by_hop(&mut head.headers);
+        drop_hop_by_hop(&mut head.headers);
         if length == BodyLength::Upgrade {
             self.upgraded = true;
             if let Some(protocol) = protocol {
