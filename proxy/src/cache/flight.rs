@@ -98,6 +98,8 @@ pub enum Outcome {
     Landed(Arc<Entry>, u16),
     /// It is coming.
     Live(Arc<LiveHead>, Reader),
+    /// It never began: look at the store again.
+    LookAgain,
     /// It is not for others: ask for yourself.
     NotShared,
     /// It is for others, but not for a request with these varying fields.
@@ -142,6 +144,13 @@ impl Flights {
     /// A flight that nobody can join.
     pub fn alone(&self) -> Arc<Flight> {
         Arc::new(Flight::new(None))
+    }
+
+    /// It does not begin after all; who has joined it looks at the store again.
+    pub fn abandon(&self, flight: &Arc<Flight>) {
+        self.close(flight);
+        flight.state.lock().phase = Phase::Abandoned;
+        flight.changed.notify_waiters();
     }
 
     /// Nobody can join it from here on.
@@ -207,7 +216,7 @@ impl Flight {
     ) -> Option<Outcome> {
         let live = match &state.phase {
             Phase::Waiting => return None,
-            Phase::Abandoned => return Some(Outcome::NotShared),
+            Phase::Abandoned => return Some(Outcome::LookAgain),
             Phase::Failed(failure) => return Some(Outcome::Failed(*failure)),
             Phase::Landed(entry, status) => {
                 let fits = leads || selects(&entry.names, &entry.variant, request);
@@ -261,12 +270,6 @@ impl Flight {
     /// The response is in the store.
     pub fn landed(&self, entry: Arc<Entry>, status: u16) {
         self.state.lock().phase = Phase::Landed(entry, status);
-        self.changed.notify_waiters();
-    }
-
-    /// It never begins: each of its requests asks for itself.
-    pub fn abandon(&self) {
-        self.state.lock().phase = Phase::Abandoned;
         self.changed.notify_waiters();
     }
 
@@ -463,6 +466,21 @@ mod tests {
             panic!("the first leads")
         };
         flights.close(&flight);
+        assert!(matches!(flights.join("a"), Joined::Lead(_)));
+    }
+
+    /// Those who had joined a flight that was given up waited for ever.
+    #[tokio::test]
+    async fn an_abandoned_flight_lets_its_passengers_go() {
+        let flights = Flights::default();
+        let Joined::Lead(flight) = flights.join("a") else {
+            panic!("the first leads")
+        };
+        let Joined::Join(joined) = flights.join("a") else {
+            panic!("the second joins")
+        };
+        flights.abandon(&flight);
+        assert!(matches!(outcome(&joined, false).await, Outcome::LookAgain));
         assert!(matches!(flights.join("a"), Joined::Lead(_)));
     }
 

@@ -72,7 +72,7 @@ impl Exchange<'_> {
             }
             let (flight, leads) = self.join(key, &names);
             if leads && self.is_there_now(key, stale.as_ref()) {
-                cache.flights().close(&flight);
+                cache.flights().abandon(&flight);
                 continue;
             }
             if leads && !self.fill(key, stale.clone(), flight.clone()) {
@@ -82,6 +82,7 @@ impl Exchange<'_> {
                 Outcome::Interim(_) | Outcome::NotShared => {
                     return self.pass(client, key, forward, Some("not-shared")).await;
                 }
+                Outcome::LookAgain => {}
                 Outcome::OtherVariant(by) => names = by,
                 Outcome::Landed(entry, status) => {
                     let age = entry.freshness.current_age(SystemTime::now()).as_secs();
@@ -200,8 +201,7 @@ impl Exchange<'_> {
     fn fill(&self, key: &Key, stale: Option<Arc<Entry>>, flight: Arc<Flight>) -> bool {
         let cache = &self.shared.cache;
         let (Some(pool), Some(place)) = (self.route.pool.clone(), cache.take_place()) else {
-            cache.flights().close(&flight);
-            flight.abandon();
+            cache.flights().abandon(&flight);
             return false;
         };
         let stands_in = stale.as_ref().is_some_and(|stale| {
@@ -251,7 +251,7 @@ impl Exchange<'_> {
             flights.lead(&format!("{} {}", key.as_str(), entry.variant))
         };
         match flight {
-            Some(flight) if self.is_there_now(&key, Some(entry)) => flights.close(&flight),
+            Some(flight) if self.is_there_now(&key, Some(entry)) => flights.abandon(&flight),
             Some(flight) => {
                 // Where there is no place for it now, a later request will refresh it.
                 self.fill(&key, Some(entry.clone()), flight);

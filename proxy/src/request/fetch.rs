@@ -62,7 +62,6 @@ impl Fetch {
                     self.flight.failed(failure);
                 }
             }
-            self.shared.cache.flights().close(&self.flight);
             return;
         }
     }
@@ -97,5 +96,13 @@ impl Fetch {
             None => Filled::Broken,
         };
         (filled, course.failure().unwrap_or(Failure::Internal))
+    }
+}
+
+impl Drop for Fetch {
+    /// However it ends, nobody is left waiting for it.
+    fn drop(&mut self) {
+        self.shared.cache.flights().close(&self.flight);
+        self.flight.failed(Failure::Internal);
     }
 }
