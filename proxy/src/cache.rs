@@ -19,7 +19,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 pub use entry::Entry;
 pub use fill::{Fill, Filled};
 pub use flight::{Flight, Flights, Joined, LiveHead, Outcome, Reader};
-pub use serve::{serve, stream_head};
+pub use serve::{comes_in_pieces, serve, stream_head};
 
 // What a message means, in the order in which a request meets it.
 pub mod conditional;

@@ -25,8 +25,6 @@ pub struct Connection {
     pub peer: Option<SocketAddr>,
     /// What TLS found out; `None` on a plain connection.
     pub tls: Option<TlsFacts>,
-    /// When it was accepted.
-    pub accepted: Instant,
 }
 
 /// The head of a request, checked: the host is lower case and without port, the target is a path.
@@ -117,7 +115,7 @@ pub trait Downstream: Send + Sync + Unpin + 'static {
         trailers: Option<HeaderMap>,
     ) -> impl Future<Output = io::Result<()>> + Send;
 
-    /// Sends a whole response at once.
+    /// Sends a whole response, whose body is in memory, at once.
     fn respond(
         &mut self,
         head: ResponseHead,

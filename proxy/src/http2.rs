@@ -84,7 +84,8 @@ where
                 .await;
             }
             Ok(Err(_) | Ok(Some(Err(_)) | None)) => break,
-            Err(_) if active.load(Ordering::Relaxed) > 0 => {}
+            // A stored body that is still being taken has no task, and so does not count as active.
+            Err(_) if active.load(Ordering::Relaxed) > 0 || stream.moved() => {}
             // Idle for the second time after the farewell: the client does not read it.
             Err(_) if leaving => break,
             Err(_) => {
@@ -253,6 +254,18 @@ impl Http2 {
         Ok(())
     }
 
+    /// Sends a response that is in memory anyway. Its body waits inside `h2` as a reference, for
+    /// whatever the client's window allows.
+    fn send_whole(&mut self, head: Response<()>, body: Bytes) -> io::Result<()> {
+        self.send_head(head, body.is_empty())?;
+        if !body.is_empty() {
+            self.sent = body.len() as u64;
+            self.finished = true;
+            self.send()?.send_data(body, true).map_err(broken)?;
+        }
+        Ok(())
+    }
+
     fn send(&mut self) -> io::Result<&mut SendStream<Bytes>> {
         self.send
             .as_mut()
@@ -298,16 +311,22 @@ impl Downstream for Http2 {
         self.respond.send_informational(interim).map_err(broken)
     }
 
+    /// Does not wait: hits are answered by the very task that has to read the client's windows.
+    async fn respond(
+        &mut self,
+        head: ResponseHead,
+        length: BodyLength,
+        body: Bytes,
+    ) -> io::Result<()> {
+        let body = match length {
+            BodyLength::None => Bytes::new(),
+            _ => body,
+        };
+        self.send_whole(response(head, length), body)
+    }
+
     async fn start(&mut self, head: ResponseHead, length: BodyLength) -> io::Result<()> {
-        let mut response = Response::new(());
-        *response.status_mut() = head.status;
-        *response.headers_mut() = head.headers;
-        drop_connection_fields(response.headers_mut());
-        if let BodyLength::Exact(length) = length {
-            response
-                .headers_mut()
-                .insert(header::CONTENT_LENGTH, HeaderValue::from(length));
-        }
+        let response = response(head, length);
         let end = matches!(length, BodyLength::None | BodyLength::Exact(0));
         self.send_head(response, end)
     }
@@ -360,15 +379,7 @@ impl Downstream for Http2 {
                 headers.append(*name, value);
             }
         }
-        let body = body.filter(|body| !body.is_empty());
-        self.send_head(response, body.is_none())?;
-        if let Some(body) = body {
-            self.sent = body.len() as u64;
-            self.finished = true;
-            // The whole body waits inside `h2` as a reference to the store's copy: no flow control needed.
-            self.send()?.send_data(body, true).map_err(broken)?;
-        }
-        Ok(())
+        self.send_whole(response, body.unwrap_or_default())
     }
 
     fn close_after(&mut self) {}
@@ -384,6 +395,19 @@ impl Downstream for Http2 {
     fn bytes_received(&self) -> u64 {
         self.received
     }
+}
+
+fn response(head: ResponseHead, length: BodyLength) -> Response<()> {
+    let mut response = Response::new(());
+    *response.status_mut() = head.status;
+    *response.headers_mut() = head.headers;
+    drop_connection_fields(response.headers_mut());
+    if let BodyLength::Exact(length) = length {
+        response
+            .headers_mut()
+            .insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    }
+    response
 }
 
 /// Fields that say something of an HTTP/1.1 connection have no place here (RFC 9113 section 8.2.2).

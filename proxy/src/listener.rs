@@ -7,7 +7,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use sovereign_config::model::Listen;
@@ -245,7 +245,6 @@ async fn serve(stream: TcpStream, peer: SocketAddr, secure: bool, shared: Arc<Sh
         id: shared.connection_id(),
         peer: Some(peer),
         tls: None,
-        accepted: Instant::now(),
     };
     if !secure {
         return connection::serve(stream, facts, shared).await;

@@ -23,7 +23,7 @@ use crate::cache::control::RequestDirectives;
 use crate::cache::key::Key;
 use crate::cache::reuse::{self, Reuse};
 use crate::cache::status::{CacheStatus, Forward};
-use crate::cache::{Entry, Lookup, session_cookie, storable, update};
+use crate::cache::{Entry, Lookup, comes_in_pieces, session_cookie, storable, update};
 use crate::downstream::{BodyLength, Connection, Downstream, RequestHead, ResponseHead};
 use crate::response::{self, Failure};
 use crate::route::{Route, Routed, Site};
@@ -63,7 +63,7 @@ pub async fn hit<D: Downstream>(
     };
     let directives = directives(head);
     let now = SystemTime::now();
-    if for_origin(head, &entry) {
+    if for_origin(head, &entry) || comes_in_pieces(head) {
         return false;
     }
     let (age, ttl, refresh) = match reuse::decide(&entry.freshness, &directives, now) {

@@ -156,6 +156,80 @@ async fn large_bodies_are_never_held_whole() {
     assert!(grown < 40 << 20, "grew by {} MiB", grown >> 20);
 }
 
+/// A part larger than the client's window stopped the whole connection: the task that waited for the
+/// window to open was the one that had to read that it did.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_large_part_of_a_stored_body_over_h2() {
+    const LENGTH: usize = 8 << 20;
+    let lab = Lab::open().await;
+    let origin = Origin::start(|_| async {
+        let fields = [("cache-control", "max-age=60"), ("etag", "\"same\"")];
+        reply(200, fields, whole(vec![7; LENGTH]))
+    })
+    .await;
+    let proxy = Proxy::start(&lab, &site("app.test", &origin.url(), "")).await;
+    let client = Client::h2(&proxy.https("app.test"));
+    client.get("/large").await.expect(200);
+
+    for (range, length) in [
+        ("bytes=1-", LENGTH - 1),
+        ("bytes=0-3999999, 5000000-8000000", 7_000_001),
+    ] {
+        let fields = [("range", range)];
+        let part = client.get_with("/large", &fields);
+        let part = within("the part", PATIENCE, part).await.expect(206);
+        assert!(part.header("cache-status").contains("; hit"));
+        assert!(part.body.len() >= length, "{range}: {}", part.body.len());
+    }
+    assert_eq!(origin.hits(), 1);
+}
+
+/// A connection with nothing but a stored body on its way counted as idle: it was closed after two
+/// idle times, however steadily the client read.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slow_client_gets_the_whole_of_a_stored_body_over_h2() {
+    const LENGTH: usize = 2 << 20;
+    let lab = Lab::open().await;
+    let origin = Origin::start(|_| async {
+        reply(
+            200,
+            [("cache-control", "max-age=60")],
+            whole(vec![7; LENGTH]),
+        )
+    })
+    .await;
+    let top = "[limits]\nidle_timeout = \"1s\"";
+    let proxy = Proxy::start_with(&lab, top, &site("app.test", &origin.url(), "")).await;
+    let target = proxy.https("app.test");
+    Client::h2(&target).get("/large").await.expect(200);
+
+    let wire = target.connect("h2").await.expect("a connection");
+    let (sender, connection) = h2::client::handshake(wire).await.expect("a handshake");
+    let driver = tokio::spawn(connection);
+    let mut sender = sender.ready().await.expect("a stream");
+    let request = http::Request::get("https://app.test/large")
+        .body(())
+        .expect("a request");
+    let (response, _) = sender.send_request(request, true).expect("it is sent");
+    let response = response.await.expect("an answer");
+    let status = response.headers()["cache-status"].to_str().expect("text");
+    assert!(status.contains("; hit"), "{status}");
+    let mut body = response.into_body();
+    let mut length = 0;
+    while let Some(piece) = body.data().await {
+        let piece = piece.expect("the body goes on");
+        length += piece.len();
+        // The client's pace, and not a wait: two megabytes take it four seconds and more.
+        tokio::time::sleep(Duration::from_millis(35)).await;
+        body.flow_control()
+            .release_capacity(piece.len())
+            .expect("the window opens");
+    }
+    assert_eq!(length, LENGTH);
+    drop(sender);
+    driver.abort();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn trailers_arrive_as_grpc_needs_them() {
     let lab = Lab::open().await;

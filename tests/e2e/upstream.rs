@@ -29,6 +29,13 @@ async fn in_tls(lab: &Lab, origin: &Origin) -> (Proxy, String) {
     (proxy, url)
 }
 
+/// A proxy in front of that one, which trusts its authority.
+async fn trusting(lab: &Lab, behind: &Proxy, url: &str) -> Proxy {
+    let trust = behind.root_ca();
+    let environment = [("SSL_CERT_FILE", trust.as_path())];
+    Proxy::start_in(lab, &environment, "", &site("app.test", url, "")).await
+}
+
 /// What `status` says of the upstream at an address.
 async fn upstream(proxy: &Proxy, address: &str) -> Value {
     let status = proxy.status().await;
@@ -66,14 +73,7 @@ async fn an_upstream_in_tls_speaks_http2() {
     })
     .await;
     let (behind, url) = in_tls(&lab, &origin).await;
-    let trust = behind.root_ca();
-    let proxy = Proxy::start_in(
-        &lab,
-        &[("SSL_CERT_FILE", trust.as_path())],
-        "",
-        &site("app.test", &url, ""),
-    )
-    .await;
+    let proxy = trusting(&lab, &behind, &url).await;
 
     let target = proxy.https("app.test");
     for (client, version) in [
@@ -113,14 +113,7 @@ async fn a_websocket_to_an_upstream_in_tls() {
     let lab = Lab::open().await;
     let origin = echo_origin().await;
     let (behind, url) = in_tls(&lab, &origin).await;
-    let trust = behind.root_ca();
-    let proxy = Proxy::start_in(
-        &lab,
-        &[("SSL_CERT_FILE", trust.as_path())],
-        "",
-        &site("app.test", &url, ""),
-    )
-    .await;
+    let proxy = trusting(&lab, &behind, &url).await;
     let target = proxy.https("app.test");
 
     // A connection of HTTP/2 is kept already; a protocol can only be changed on one of HTTP/1.1.

@@ -4,7 +4,7 @@
 use std::io;
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 
 use super::conditional::{self, Condition};
@@ -13,6 +13,14 @@ use super::range::{self, Multipart, Ranges};
 use super::status::CacheStatus;
 use crate::downstream::{BodyLength, Downstream, RequestHead, ResponseHead, StoredHead};
 use crate::response::CACHE_STATUS;
+
+/// Whether the answer may come in several pieces, and so may have to wait for the client.
+pub fn comes_in_pieces(request: &RequestHead) -> bool {
+    request
+        .headers
+        .get(header::RANGE)
+        .is_some_and(|ranges| ranges.as_bytes().contains(&b','))
+}
 
 /// Answers a request with a stored response; gives the status that was sent.
 pub async fn serve<D: Downstream>(
@@ -85,15 +93,19 @@ async fn parts<D: Downstream>(
         Ranges::Multi(parts) => {
             let kind = head.headers.get(header::CONTENT_TYPE);
             let frame = Multipart::new(parts, length, kind, boundary_seed());
-            let mut whole = BytesMut::new();
-            for (number, part) in frame.ranges().iter().enumerate() {
-                whole.extend_from_slice(&frame.head(number));
-                whole.extend_from_slice(&slice(part));
-            }
-            whole.extend_from_slice(&frame.end());
             head.headers
                 .insert(header::CONTENT_TYPE, frame.content_type());
-            whole.freeze()
+            told(&mut head.headers, status, age);
+            // Piece by piece, so that no second copy of the body comes to be.
+            let length = BodyLength::Exact(frame.content_length());
+            client.start(head, length).await?;
+            for (number, part) in frame.ranges().iter().enumerate() {
+                client.data(frame.head(number)).await?;
+                client.data(slice(part)).await?;
+            }
+            client.data(frame.end()).await?;
+            client.finish(None).await?;
+            return Ok(StatusCode::PARTIAL_CONTENT);
         }
         Ranges::Unsatisfiable => {
             head.status = StatusCode::RANGE_NOT_SATISFIABLE;

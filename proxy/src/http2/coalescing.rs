@@ -8,6 +8,8 @@ use std::task::{Context, Poll, ready};
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+/// What a connection without a body under way may send in an idle time.
+const CHATTER: usize = 1024;
 /// Frames are gathered up to this: as much as TLS encrypts for one system call.
 const GATHER: usize = 64 * 1024;
 
@@ -21,6 +23,8 @@ struct Gathered<S> {
     stream: S,
     buffer: Vec<u8>,
     written: usize,
+    /// Bytes sent since [`Coalescing::moved`] was last asked.
+    sent: usize,
 }
 
 impl<S: AsyncWrite + Unpin> Coalescing<S> {
@@ -30,7 +34,13 @@ impl<S: AsyncWrite + Unpin> Coalescing<S> {
             stream,
             buffer: Vec::new(),
             written: 0,
+            sent: 0,
         })))
+    }
+
+    /// Whether a body has been moving since this was last asked: more was sent than answers to pings.
+    pub fn moved(&self) -> bool {
+        std::mem::take(&mut self.0.lock().sent) > CHATTER
     }
 
     /// Another handle to the same stream.
@@ -58,7 +68,10 @@ impl<S: AsyncWrite + Unpin> Gathered<S> {
             let rest = &self.buffer[self.written..];
             match ready!(Pin::new(&mut self.stream).poll_write(cx, rest))? {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                written => self.written += written,
+                written => {
+                    self.written += written;
+                    self.sent = self.sent.saturating_add(written);
+                }
             }
         }
         self.written = 0;

@@ -212,11 +212,6 @@ impl Course {
         self.state.lock().failure.get_or_insert(failure);
     }
 
-    /// It ended well after all.
-    pub fn succeeded(&self) {
-        self.state.lock().failure = None;
-    }
-
     /// The status that the upstream gave.
     pub fn status(&self) -> Option<u16> {
         self.state.lock().status
