@@ -1,13 +1,14 @@
 """Measures sovereign-proxy beside nginx, varnish, haproxy and trafficserver as caches over one origin.
 
 Run by `benches/side-by-side`, which first sees to the programs. In order: prepare a folder, start the origin and
-the contenders, hits, misses, idle connections, report.
+the contenders, hits, misses, idle connections, the durable tier, report.
 """
 
 import argparse
 import contextlib
 import fnmatch
 import itertools
+import json
 import os
 import resource
 import shlex
@@ -19,10 +20,11 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+import durable
 import load
 from load import Failed
 from report import BASE, Memory, Results, Sample, markdown
-from servers import ORIGIN, Server, contenders
+from servers import ORIGIN, Server, Sizes, contenders
 
 ROOT = Path(__file__).resolve().parents[2]
 SUBJECT = "sovereign-proxy"
@@ -31,6 +33,7 @@ MISS = "miss"
 MISS_BODY = "0123456789abcdef" * 64
 CELLS = (*(f"{protocol}-{size}" for size in SIZES for protocol in ("h1", "h1s", "h2")), MISS)
 DESCRIPTORS_TO_SPARE = 500
+FEWEST_ENTRIES = 10_000
 
 
 def main() -> int:
@@ -38,8 +41,12 @@ def main() -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda received, _: sys.exit(128 + received))
     try:
-        with temporary_folder() as folder, temporary_folder(arguments.store) as store:
-            run = Run(arguments, folder, store, raise_descriptor_limit())
+        with (
+            temporary_folder() as folder,
+            temporary_folder(arguments.store) as store,
+            temporary_folder(arguments.disk_store) as disk_store,
+        ):
+            run = Run(arguments, folder, store, disk_store, raise_descriptor_limit())
             run.all()
             text = markdown(run.results, run.facts())
     except (Failed, OSError, subprocess.CalledProcessError) as problem:
@@ -71,17 +78,28 @@ def parse_arguments() -> argparse.Namespace:
     option("--rounds", type=_positive, default=5, help="turns of each server in each cell (default 5)")
     option("--seconds", type=_positive, default=3, help="length of a turn (default 3)")
     option("--only", type=_chosen(names), default=names, metavar="NAME[,..]", help=", ".join(names))
-    cells_help = f"patterns as in 'h2-*,miss'; all: {', '.join(CELLS)}"
-    option("--cells", type=_chosen(CELLS), default=list(CELLS), metavar="CELL[,..]", help=cells_help)
+    every = [*CELLS, *durable.ROWS]
+    cells_help = f"patterns as in 'h2-*,miss'; all: {', '.join(every)}"
+    option("--cells", type=_chosen(every), default=every, metavar="CELL[,..]", help=cells_help)
+    only_durable_help = f"of the cells only {', '.join(durable.ROWS)}; no idle connections"
+    option("--only-durable", action="store_true", help=only_durable_help)
+    entries_help = f"objects stored before the start that is timed, {FEWEST_ENTRIES} or more (default 100000)"
+    option("--entries", type=_entries, default=100_000, metavar="N", help=entries_help)
     connections_help = f"idle TLS connections to {SUBJECT} and {BASE}; 0 leaves them out (default 10000)"
     option("--connections", type=_natural, default=10_000, metavar="N", help=connections_help)
-    option("--quick", action="store_true", help="one round of one second, 1000 connections: does it work")
+    option("--quick", action="store_true", help="one round of one second, 1000 connections, few objects: does it work")
     option("--output", type=Path, metavar="FILE", help="also write the report there")
     binary_help = f"the {SUBJECT} to measure; or name it in SOVEREIGN_PROXY; else it is built with the profile `dist`"
     option("--binary", default=os.environ.get("SOVEREIGN_PROXY"), metavar="FILE", help=binary_help)
-    store_help = "where nginx and trafficserver keep their files (default: in memory, where 2 GiB are free there)"
+    store_help = "where the servers keep their cache files (default: in memory, where 2 GiB are free there)"
     option("--store", type=Path, default=default_store(), metavar="DIR", help=store_help)
+    disk_store_help = "where the durable rows keep theirs, on a real disk (default: TMPDIR)"
+    disk_store_default = Path(tempfile.gettempdir())
+    option("--disk-store", type=Path, default=disk_store_default, metavar="DIR", help=disk_store_help)
     arguments = parser.parse_args()
+    if arguments.only_durable:
+        arguments.cells = [cell for cell in arguments.cells if cell in durable.ROWS]
+        arguments.connections = 0
     if arguments.quick:
         arguments.rounds, arguments.seconds = 1, 1
         arguments.connections = min(arguments.connections, 1000)
@@ -106,29 +124,41 @@ def raise_descriptor_limit() -> int:
 class Run:
     """One run: what was asked for, where it happens, what it found."""
 
-    def __init__(self, arguments: argparse.Namespace, folder: Path, store: Path, nofile: int) -> None:
+    def __init__(
+        self, arguments: argparse.Namespace, folder: Path, store: Path, disk_store: Path, nofile: int
+    ) -> None:
         cores = sorted(os.sched_getaffinity(0))
         self.arguments = arguments
-        self.folder, self.store = folder, store
+        self.folder, self.store, self.disk_store = folder, store, disk_store
         self.server_cpu, self.load_cpu = cores[0], cores[-1]
         self.numbers = itertools.count()
         self.running: dict[str, Server] = {}
-        self.results = Results(arguments.cells, min(arguments.connections, nofile - DESCRIPTORS_TO_SPARE))
+        self.cells = [cell for cell in arguments.cells if cell in CELLS]
+        self.rows = [row for row in arguments.cells if row in durable.ROWS]
+        self.scale = durable.scale(arguments.entries, arguments.quick)
+        if self.rows and shutil.disk_usage(disk_store).free < durable.disk_bytes(self.scale):
+            wanted = durable.disk_bytes(self.scale) >> 30
+            raise Failed(f"the durable rows want {wanted} GiB in {disk_store.parent}; or name another --disk-store")
+        self.results = Results(self.cells, min(arguments.connections, nofile - DESCRIPTORS_TO_SPARE))
+        self.results.durable_cells = [cell for row in self.rows for cell in durable.ROWS[row]]
+        self.results.entries = self.scale.entries
         self.values = self._prepare(nofile)
         self.cert = Path(self.values["cert"])
-        self.origin = self._server(ORIGIN, self.load_cpu)
+        self.has_disk_tier = SUBJECT in arguments.only and has_disk_tier(self.values["binary"])
+        self.origin = self.server(ORIGIN)
         if len(cores) == 1:
-            self._problem("only one core: server and load generator disturbed each other")
+            self.problem("only one core: server and load generator disturbed each other")
         if self.results.connections < arguments.connections:
             scaled = f"from {arguments.connections} to {self.results.connections}"
-            self._problem(f"idle connections scaled down {scaled}: a process may open {nofile} files here")
+            self.problem(f"idle connections scaled down {scaled}: a process may open {nofile} files here")
 
     def all(self) -> None:
-        hits = [cell for cell in self.arguments.cells if cell != MISS]
-        misses = [cell for cell in self.arguments.cells if cell == MISS]
+        hits = [cell for cell in self.cells if cell != MISS]
+        misses = [cell for cell in self.cells if cell == MISS]
         try:
             self.origin.start("/1k")
-            self._start_contenders()
+            if self.cells or self.results.connections:
+                self._start_contenders()
             self._rounds(hits)
             if hits:
                 self._note_memory_after_hits()
@@ -136,10 +166,12 @@ class Run:
             self._note_silent_logs()
             self._stop_contenders()
             self._idle_connections()
+            if self.rows:
+                self._durable_rows()
         finally:
             self._stop_contenders()
             self.origin.stop()
-            self._progress("")
+            self.progress("")
 
     def facts(self) -> dict[str, str]:
         """What the report says of this run beside its results."""
@@ -149,13 +181,20 @@ class Run:
             f"h2:       {load.H2LOAD} -D {seconds}",
             "misses:   as HTTP/1.1, without TLS, a different address each time",
         )
-        stat = subprocess.run(["stat", "-f", "-c", "%T", self.store], capture_output=True, text=True, check=True)
         return {
             "command": shlex.join(["benches/side-by-side", *sys.argv[1:]]),
             "rounds": str(self.arguments.rounds),
             "seconds": str(seconds),
             "commands": "\n".join(commands),
-            "store": stat.stdout.strip(),
+            "store": file_system(self.store),
+            "disk_store": file_system(self.disk_store),
+            "hits_objects": str(self.scale.hits_objects),
+            "hits_memory": str(self.scale.hits_memory_mib),
+            "hits_rounds": str(durable.rounds_of(durable.HITS_ROW, self.arguments.rounds)),
+            "storm_objects": str(self.scale.storm_objects),
+            "storm_rounds": str(durable.rounds_of(durable.STORM_ROW, self.arguments.rounds)),
+            "entries": str(self.scale.entries),
+            "once_command": load.ONCE,
         }
 
     def _prepare(self, nofile: int) -> dict[str, str]:
@@ -174,6 +213,7 @@ class Run:
             "key": str(key),
             "pem": str(pem),
             "miss_body": MISS_BODY,
+            **durable.origin_values(),
             "nofile": str(nofile),
             "binary": self._binary(),
             # As root, nginx would give its workers a user who cannot write here, and hitch refuses to go on as root.
@@ -186,31 +226,51 @@ class Run:
             return SUBJECT
         if self.arguments.binary:
             return str(Path(self.arguments.binary).resolve())
-        self._progress(f"building {SUBJECT}")
+        self.progress(f"building {SUBJECT}")
         subprocess.run(["cargo", "build", "--profile", "dist", "-p", SUBJECT], cwd=ROOT, check=True)
         return str(ROOT / os.environ.get("CARGO_TARGET_DIR", "target") / "dist" / SUBJECT)
 
-    def _server(self, name: str, cpu: int) -> Server:
-        origin = {} if name == ORIGIN else {"origin": str(self.origin.http)}
+    def server(self, name: str, sizes: Sizes = Sizes(), on_disk: bool = False) -> Server:
+        """A contender or the origin, not yet started, with a cache folder of its own."""
         instance = f"{name}-{next(self.numbers)}"
-        (self.store / instance).mkdir()
-        values = self.values | origin | {"store": str(self.store / instance)}
+        store = (self.disk_store if on_disk else self.store) / instance
+        store.mkdir()
+        values = self.values | sizes.values() | {"store": str(store)}
+        if name != ORIGIN:
+            values["origin"] = str(self.origin.http)
+        # An older program does not know the key and refuses it.
+        values["disk_line"] = f'disk = "{sizes.disk_mib}MiB"' if self.has_disk_tier else ""
+        cpu = self.load_cpu if name == ORIGIN else self.server_cpu
         return Server(contenders()[name], self.folder / instance, values, cpu)
 
     def _start_contenders(self) -> None:
         for name in self.arguments.only:
-            self._progress(f"starting {name}")
+            self.progress(f"starting {name}")
             self.results.memory[name] = Memory()
             if server := self._started(name):
-                self.results.contenders[name] = f"{server.versions()}; {server.contender.shape}"
+                self._describe(server)
                 self.results.memory[name].idle = server.memory_bytes()
+
+    def _describe(self, server: Server) -> None:
+        self.results.contenders[server.contender.name] = f"{server.versions()}; {server.contender.shape}"
+
+    def _durable_rows(self) -> None:
+        names = self.arguments.only
+        for name in names:
+            self.results.memory.setdefault(name, Memory())
+            self._describe(self.server(name))
+        if file_system(self.disk_store) in ("tmpfs", "ramfs"):
+            self.problem("the durable rows were measured in memory: name a folder on a disk with --disk-store")
+        if SUBJECT in names and not self.has_disk_tier:
+            self.problem(f"{SUBJECT} has no disk cache: its configuration knows no key `disk` in `cache`")
+        durable.Durable(self, self.scale).all(self.rows, names, self.arguments.rounds)
 
     def _started(self, name: str) -> Server | None:
         try:
-            server = self._server(name, self.server_cpu)
+            server = self.server(name)
             server.start("/1k")
         except Failed as problem:
-            self._problem(str(problem))
+            self.problem(str(problem))
             return None
         self.running[name] = server
         return server
@@ -225,7 +285,7 @@ class Run:
                 names = list(self.running)
                 first = (number + position) % max(1, len(names))
                 for name in names[first:] + names[:first]:
-                    self._progress(f"round {number + 1} of {self.arguments.rounds}: {cell} {name}")
+                    self.progress(f"round {number + 1} of {self.arguments.rounds}: {cell} {name}")
                     self._turn(self.running[name], cell)
 
     def _turn(self, server: Server, cell: str) -> None:
@@ -235,13 +295,13 @@ class Run:
             self.results.turns.setdefault((name, cell), []).append(sample)
         except Failed as problem:
             self.results.invalid.add((name, cell))
-            self._problem(f"{name} {cell}: {problem}")
+            self.problem(f"{name} {cell}: {problem}")
         if not server.is_alive():
             self.results.invalid.add((name, cell))
-            self._problem(f"{name} ended while it was measured\n{server.log_tail()}")
+            self.problem(f"{name} ended while it was measured\n{server.log_tail()}")
             self.running.pop(name).stop()
         server.empty_access_log()
-        self.results.loads.append(os.getloadavg()[0])
+        self.results.note_load()
 
     def _measure(self, server: Server, cell: str) -> Sample:
         if cell == MISS:
@@ -249,12 +309,12 @@ class Run:
             self._load(server, cell, seconds=1)
         else:
             self._warm(server, cell)
-        asked_before = self._origin_requests()
+        asked_before = self.origin_requests()
         cpu_before = server.cpu_seconds()
         seen = self._load(server, cell, self.arguments.seconds)
         cpu = server.cpu_seconds() - cpu_before
         # Counting them is a request too.
-        asked = self._origin_requests() - asked_before - 1
+        asked = self.origin_requests() - asked_before - 1
         check_turn(cell, seen, asked)
         return Sample(cpu * 1e6 / seen.requests, seen.requests / seen.seconds)
 
@@ -284,7 +344,7 @@ class Run:
             return load.wrk(secure, "localhost", seconds, cpu)
         return load.h2load(secure, server.https, seconds, cpu)
 
-    def _origin_requests(self) -> int:
+    def origin_requests(self) -> int:
         """From nginx's stub_status, whose third line ends with the number of requests."""
         text = load.fetch(f"http://{load.PLAIN_HOST}/status", self.origin.http, self.cert).decode()
         return int(text.splitlines()[2].split()[2])
@@ -296,7 +356,7 @@ class Run:
     def _note_silent_logs(self) -> None:
         for name, server in self.running.items():
             if server.contender.access_log and not server.has_logged:
-                self._problem(f"{name}: its access log stayed empty, so its figures lack that work")
+                self.problem(f"{name}: its access log stayed empty, so its figures lack that work")
 
     def _idle_connections(self) -> None:
         """With servers started anew, as misses leave memory behind."""
@@ -304,7 +364,7 @@ class Run:
         for name in (SUBJECT, BASE):
             if name not in self.results.contenders or not count:
                 continue
-            self._progress(f"{count} idle connections: {name}")
+            self.progress(f"{count} idle connections: {name}")
             if server := self._started(name):
                 memory, before = self.results.memory[name], server.memory_bytes()
                 try:
@@ -313,16 +373,28 @@ class Run:
                     )
                     memory.with_connections, memory.a_connection = held, (held - before) / count
                 except Failed as problem:
-                    self._problem(f"{name}: {problem}")
+                    self.problem(f"{name}: {problem}")
             self._stop_contenders()
 
-    def _problem(self, text: str) -> None:
+    def problem(self, text: str) -> None:
         self.results.problems.append(text.strip())
 
-    def _progress(self, text: str) -> None:
+    def progress(self, text: str) -> None:
         """One line that is overwritten, on a terminal only."""
         if sys.stderr.isatty():
             print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
+
+
+def file_system(folder: Path) -> str:
+    """The name of its kind."""
+    stat = subprocess.run(["stat", "-f", "-c", "%T", folder], capture_output=True, text=True, check=True)
+    return stat.stdout.strip()
+
+
+def has_disk_tier(binary: str) -> bool:
+    """Whether this program's configuration has `disk` in `cache`, as its own schema tells."""
+    shown = subprocess.run([binary, "check", "--schema"], capture_output=True, text=True, check=True)
+    return "disk" in json.loads(shown.stdout)["$defs"]["CacheBounds"]["properties"]
 
 
 def make_certificate(cert: Path, key: Path) -> None:
@@ -355,6 +427,13 @@ def _positive(text: str) -> int:
 
 def _natural(text: str) -> int:
     return _positive(text) if text != "0" else 0
+
+
+def _entries(text: str) -> int:
+    number = int(text)
+    if number < FEWEST_ENTRIES:
+        raise argparse.ArgumentTypeError(f"{text}: wanted {FEWEST_ENTRIES} or more")
+    return number
 
 
 def _chosen(known: Sequence[str]) -> Callable[[str], list[str]]:

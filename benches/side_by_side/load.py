@@ -7,7 +7,7 @@ import re
 import socket
 import ssl
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -18,6 +18,10 @@ PLAIN_HOST = "plain.localhost"
 WRK = "wrk -t1 -c32 --timeout 10s"
 # The same suite as in openssl.cnf: left to themselves the servers choose differently, and AES-256 costs more.
 H2LOAD = "h2load -t1 -c8 -m16 --tls13-ciphers=TLS_AES_128_GCM_SHA256"
+ONCE = "wrk -t1 -c64 --timeout 10s"
+# Ends a run whose answers do not come, or come more slowly than any contender gives them.
+ONCE_SECONDS = 60
+ONCE_LOWEST_RATE = 500
 IDLE_DEADLINE_SECONDS = 300.0
 
 
@@ -66,12 +70,39 @@ def wrk(url: str, host: str, seconds: int, cpu: int, miss_prefix: str | None = N
     environment = {"OPENSSL_CONF": str(HERE / "openssl.cnf")}
     if miss_prefix:
         environment |= {"MISS_PREFIX": miss_prefix, "MISS_HOST": host}
-    text = _run_pinned(command, cpu, environment)
-    figures = re.search(r"^figures (\d+) (\d+) (\d+) (\d+)$", text, re.MULTILINE)
-    if not figures:
-        raise Failed(f"wrk: {text.strip()[-200:]}")
-    requests, micros, data, failures = (int(figure) for figure in figures.groups())
-    return Load(requests, micros / 1e6, data, failures)
+    return _run_wrk(command, cpu, environment)
+
+
+def once(port: int, path: str, numbers: range, cpu: int, seed: int | None = None) -> Load:
+    """Every object from `path` and a number, once each over HTTP/1.1: by number, or in an order drawn from `seed`. A
+    few of the last are asked for again while the very last answer is on its way."""
+    seconds = ONCE_SECONDS + len(numbers) // ONCE_LOWEST_RATE
+    url = f"http://127.0.0.1:{port}/"
+    command = [*ONCE.split(), "-d", f"{seconds}s", "-s", str(HERE / "once.lua"), url]
+    environment = {
+        "ONCE_HOST": PLAIN_HOST,
+        "ONCE_PATH": path,
+        "ONCE_FIRST": str(numbers.start),
+        "ONCE_COUNT": str(len(numbers)),
+    }
+    if seed is not None:
+        environment["ONCE_SEED"] = str(seed)
+    seen = _run_wrk(command, cpu, environment)
+    if seen.requests < len(numbers) or seen.failures:
+        raise Failed(f"{seen.requests} of {len(numbers)} objects came, with {seen.failures} failures")
+    return seen
+
+
+def fetch_each(port: int, wanted: Iterable[tuple[str, bytes]]) -> None:
+    """Paths one by one over one connection without TLS; fails at the first whose body is not the one beside it."""
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+            for path, body in wanted:
+                status, got = _get(connection, PLAIN_HOST, path)
+                if status != 200 or got != body:
+                    raise Failed(f"{path}: status {status}, {len(got)} bytes, not the object that was wanted")
+    except (OSError, http.client.HTTPException) as problem:
+        raise Failed(f"objects one by one: {problem or type(problem).__name__}") from problem
 
 
 def h2load(url: str, port: int, seconds: int, cpu: int) -> Load:
@@ -153,6 +184,15 @@ def _is_open(connection: ssl.SSLSocket) -> bool:
         return True
     except OSError:
         return False
+
+
+def _run_wrk(command: list[str], cpu: int, environment: dict[str, str]) -> Load:
+    text = _run_pinned(command, cpu, environment)
+    figures = re.search(r"^figures (\d+) (\d+) (\d+) (\d+)$", text, re.MULTILINE)
+    if not figures:
+        raise Failed(f"wrk: {text.strip()[-200:]}")
+    requests, micros, data, failures = (int(figure) for figure in figures.groups())
+    return Load(requests, micros / 1e6, data, failures)
 
 
 def _run_pinned(command: list[str], cpu: int, environment: dict[str, str]) -> str:

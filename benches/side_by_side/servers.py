@@ -1,6 +1,7 @@
 """The servers of a run: who they are (contenders.toml), how one is started, what it uses, how it ends."""
 
 import contextlib
+import itertools
 import os
 import random
 import re
@@ -19,7 +20,9 @@ from load import PLAIN_HOST, Failed, fetch
 HERE = Path(__file__).resolve().parent
 ORIGIN = "origin"
 START_SECONDS = 20.0
-STOP_SECONDS = 10.0
+STOP_SECONDS = 30.0
+REST_SECONDS = 10.0
+REST_STEP_SECONDS = 0.25
 TICKS_A_SECOND = os.sysconf("SC_CLK_TCK")
 
 
@@ -31,6 +34,10 @@ class Contender:
     commands: list[str]
     versions: list[str]
     shape: str
+    durable: bool = False
+    memory_tier: bool = True
+    seconds_to_keep: float = 0
+    folders: str | None = None
     access_log: str | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
 
@@ -41,28 +48,58 @@ def contenders() -> dict[str, Contender]:
     return {name: Contender(name, **entry) for name, entry in tomllib.loads(text).items()}
 
 
+@dataclass(frozen=True)
+class Sizes:
+    """How large a contender's cache is; the defaults are those of the rows in memory."""
+
+    memory_mib: int = 256
+    disk_mib: int = 256
+    entries: int = 0
+    """Where many are wanted: contenders that set room aside for each, by count, get enough for twice as many."""
+
+    def values(self) -> dict[str, str]:
+        """What templates and commands name of it, in the units of each program."""
+        room_each = self.disk_mib * 2**20 // (2 * max(1, self.entries))
+        return {
+            "memory_mib": str(self.memory_mib),
+            "memory_bytes": str(self.memory_mib * 2**20),
+            "disk_mib": str(self.disk_mib),
+            "max_object_mib": str(min(16, self.memory_mib)),
+            # nginx keeps some 8000 keys in a MiB; trafficserver makes a directory entry for each so many bytes of disk.
+            "zone_mib": str(max(64, 2 * self.entries // 8000)),
+            "average_object": str(min(8000, room_each)),
+            # Not its default where a stop is timed, as it loses what it stored after it wrote its directory.
+            "sync_seconds": "1" if self.entries else "60",
+        }
+
+
 class Server:
     """A running contender, or the origin: its folder, ports and processes."""
 
     def __init__(self, contender: Contender, folder: Path, values: Mapping[str, str], cpu: int) -> None:
         self.contender = contender
-        self.folder = folder
+        self.folder, self.store = folder, Path(values["store"])
         self.http, self.https = free_port(), free_port()
         self.has_logged = False
         self._values = {**values, "dir": str(folder), "http": str(self.http), "https": str(self.https)}
         self._cpu = cpu
+        self._began = 0.0
         self._running: list[subprocess.Popen[bytes]] = []
 
-    def start(self, path: str) -> None:
-        """Returns once the server answers `path`; otherwise raises `Failed`, with nothing left running."""
+    def start(self, path: str) -> float:
+        """Returns once the server answers `path`, with the seconds that its plain port took; otherwise raises
+        `Failed`, with nothing left running. After a stop it starts again, over what it has stored."""
         try:
             self._render()
+            self._began = time.monotonic()
             for command in self.contender.commands:
                 self._spawn(self._fill(command).split())
                 # The next one may want it: hitch does not start without varnish's socket.
                 self._wait_for(f"http://{PLAIN_HOST}{path}", self.http)
+            answered = self.age()
             if self.contender.name != ORIGIN:
                 self._wait_for(f"https://localhost{path}", self.https)
+            return answered
         except BaseException as problem:
             self.stop()
             if isinstance(problem, Failed | OSError):
@@ -85,6 +122,10 @@ class Server:
         for process in self._running:
             process.wait()
         self._running.clear()
+
+    def age(self) -> float:
+        """Seconds since its program was started."""
+        return time.monotonic() - self._began
 
     def is_alive(self) -> bool:
         return all(process.poll() is None for process in self._running)
@@ -109,6 +150,17 @@ class Server:
         texts = (Path(f"/proc/{pid}/smaps_rollup").read_text() for pid in self._pids())
         return sum(int(kib) * 1024 for text in texts for kib in re.findall(r"^Pss:\s+(\d+)", text, re.MULTILINE))
 
+    def rest(self) -> None:
+        """Returns once the server hardly works any more: what it still does behind the last answer is done."""
+        deadline = time.monotonic() + REST_SECONDS
+        before = self.cpu_seconds()
+        while time.monotonic() < deadline:
+            time.sleep(REST_STEP_SECONDS)
+            now = self.cpu_seconds()
+            if now - before <= 1.5 / TICKS_A_SECOND:
+                return
+            before = now
+
     def empty_access_log(self) -> None:
         """Keeps the disk from filling up: a run logs some gigabytes."""
         path = self.folder / (self.contender.access_log or "no-access-log")
@@ -124,7 +176,9 @@ class Server:
 
     def _render(self) -> None:
         for name in (".", "log", "work"):
-            (self.folder / name).mkdir()
+            (self.folder / name).mkdir(exist_ok=True)
+        if self.contender.folders and not any(self.store.iterdir()):
+            make_folders(Path(self._fill(self.contender.folders)))
         for template in (HERE / "templates" / self.contender.name).iterdir():
             (self.folder / template.name).write_text(self._fill(template.read_text()))
 
@@ -157,7 +211,7 @@ class Server:
             except Failed:
                 if time.monotonic() > deadline:
                     raise
-            time.sleep(0.05)
+            time.sleep(0.01)
 
     def _pids(self) -> Iterator[int]:
         """Its processes and all their descendants."""
@@ -170,6 +224,12 @@ class Server:
             pid = waiting.pop()
             yield pid
             waiting += children.get(pid, [])
+
+
+def make_folders(parent: Path) -> None:
+    """The 16 folders of 256 each that nginx's `levels=1:2` names."""
+    for outer, inner in itertools.product(range(16), range(256)):
+        (parent / f"{outer:x}" / f"{inner:02x}").mkdir(parents=True)
 
 
 # Below the range from which the system takes ports for clients: there, a port that is free now can be a load

@@ -158,9 +158,21 @@ impl Check<'_, '_> {
         let key = Key::root().key("cache");
         let default = raw::CacheBounds::default();
         let cache = raw.cache.as_ref().unwrap_or(&default);
-        let memory = self.size_or_zero(&key.key("memory"), cache.memory.as_ref(), MIB, MIB << 20);
+        let memory = self.size_or_zero(
+            &key.key("memory"),
+            cache.memory.as_ref(),
+            8 * MIB,
+            MIB << 20,
+        );
         let memory = memory.unwrap_or(256 * MIB);
-        let largest = if memory == 0 { MIB << 20 } else { memory };
+        let disk = self.size_or_zero(&key.key("disk"), cache.disk.as_ref(), 16 * MIB, MIB << 30);
+        let disk = disk.unwrap_or(10 << 30);
+        // Else one body would push everything else out.
+        let largest = match (memory, disk) {
+            (0, _) => MIB << 20,
+            (memory, 0) => memory / 16,
+            (_, disk) => disk / 4,
+        };
         let max_object = self.size(
             &key.key("max_object"),
             cache.max_object.as_ref(),
@@ -169,7 +181,8 @@ impl Check<'_, '_> {
         );
         model::CacheBounds {
             memory,
-            max_object: max_object.unwrap_or((16 * MIB).min(largest)),
+            disk,
+            max_object: max_object.unwrap_or((1 << 30).min(largest)),
         }
     }
 

@@ -48,8 +48,10 @@ pub struct Listen {
 /// The bounds of the cache.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CacheBounds {
-    /// Bytes of memory that stored responses may take; 0 turns the cache off.
+    /// Bytes of memory that the cache may take: stored responses, its index, bodies on their way; 0 turns the cache off.
     pub memory: u64,
+    /// Bytes of disk that stored responses may take; 0 keeps them in memory only.
+    pub disk: u64,
     /// The largest body that is stored, in bytes.
     pub max_object: u64,
 }
@@ -213,6 +215,12 @@ pub struct CacheRules {
     pub stale_if_error: Duration,
     /// Cookies that mark one visitor's session: a request with one of them bypasses the cache in both directions.
     pub session_cookies: BTreeSet<String>,
+    /// Stored pages are compressed for clients that can read it.
+    pub compress: bool,
+    /// What is stored on disk is never given up for another site's.
+    pub keep: bool,
+    /// The response field by which the application says what has changed.
+    pub invalidate_by: Option<HeaderName>,
 }
 
 /// Fields to set and to remove; removal comes first.

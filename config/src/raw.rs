@@ -54,9 +54,11 @@ pub(crate) struct Listen {
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct CacheBounds {
-    /// Memory that stored responses may take: "0", which turns the cache off, or 1MiB to 1TiB. Default: "256MiB".
+    /// Memory that the cache may take for all it does: "0", which turns the cache off, or 8MiB to 1TiB. Default: "256MiB".
     pub(crate) memory: Option<Size>,
-    /// The largest body that is stored, 1KiB or more and at most `memory`. Default: "16MiB".
+    /// The disk that stored responses may take, in the folder `cache` of `state`: "0" keeps them in memory only, else 16MiB to 1024TiB. Default: "10GiB".
+    pub(crate) disk: Option<Size>,
+    /// The largest body that is stored, 1KiB or more and at most a quarter of `disk`, or without a disk a sixteenth of `memory`. Default: "1GiB", or that much.
     pub(crate) max_object: Option<Size>,
 }
 
@@ -260,6 +262,13 @@ pub(crate) struct CacheTable {
     /// Cookies that mark one visitor's session; a request with one of them bypasses the cache. Added to those of the preset. Default: none.
     #[schemars(title = "the name of a cookie")]
     pub(crate) session_cookies: Option<OneOrMany<String>>,
+    /// Whether pages are compressed for clients that can read it, once, where the upstream did not. Default: true.
+    pub(crate) compress: Option<bool>,
+    /// Whether what is stored on disk for the site is never given up for another site's. Default: false.
+    pub(crate) keep: Option<bool>,
+    /// A response field by which the application says what has changed: "/*", or paths with commas between them. Default: none.
+    #[schemars(title = "a header field such as x-cache-invalidate")]
+    pub(crate) invalidate_by: Option<String>,
 }
 
 /// Header fields to set and to remove; removal comes first.

@@ -58,7 +58,6 @@ const LATER: &[(&str, &str)] = &[
         "use tls = \"local\" or tls = { cert = \"...\", key = \"...\" }",
     ),
     ("tor", "remove the table"),
-    ("cache.disk", "remove the key; the cache is kept in memory"),
     ("site[].onion", "remove the key"),
 ];
 

@@ -85,7 +85,7 @@ impl<'a> Record<'a> {
         out.extend_from_slice(id.as_bytes());
         out.push(b'"');
         number(out, "connection", self.connection.id);
-        text(out, "client", &self.connection.peer_ip().to_string());
+        text(out, "client", &self.connection.client());
         if let Some((site, route)) = self.place {
             text(out, "site", site.config.canonical());
             if let Some(route) = route {
@@ -142,7 +142,7 @@ impl<'a> Record<'a> {
         let detail = self.told.detail.map(|detail| format!(" ({detail})"));
         let line = format!(
             " {} {} {} {}{} {} {} bytes {:.1} ms {}{}\n",
-            self.connection.peer_ip(),
+            self.connection.client(),
             self.told.status,
             self.head.method,
             self.head.host,
@@ -280,14 +280,14 @@ impl AccessLog {
                 lines.push(b'"');
                 text(lines, "id", id);
                 number(lines, "connection", connection.id);
-                text(lines, "client", &connection.peer_ip().to_string());
+                text(lines, "client", &connection.client());
                 number(lines, "status", status.into());
                 text(lines, "cache", "none");
                 text(lines, "detail", reason);
                 lines.extend_from_slice(b"}\n");
             } else {
                 timestamp(lines);
-                let line = format!(" {} {status} refused ({reason})\n", connection.peer_ip());
+                let line = format!(" {} {status} refused ({reason})\n", connection.client());
                 lines.extend_from_slice(line.as_bytes());
             }
         });

@@ -2,6 +2,8 @@
 //! alone because both ends live here: [`server`] for the daemon, [`client`] for the commands.
 
 pub mod client;
+pub mod fetch;
+pub mod purge;
 pub mod server;
 pub mod socket;
 
@@ -12,10 +14,13 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 pub use client::{Client, ClientError};
+pub use purge::{Purge, PurgeRequest, Purged};
 pub use server::serve;
 pub use socket::{SocketError, adopt, bind, remove};
 
+use crate::internal::Fetched;
 use crate::status::Status;
+use fetch::Wish;
 
 /// What the admin API steers: the daemon, or a double in a test. An `Ok` text tells the operator
 /// what was done, an `Err` text why it was not; in that case nothing has changed.
@@ -30,6 +35,10 @@ pub trait Control: Send + Sync {
     /// Stops accepting and ends once requests under way are answered, or the deadline passes.
     /// Returns when draining has begun.
     async fn drain(&self, deadline: Option<Duration>) -> Result<String, String>;
+    /// Makes stored responses stale, or unusable; in force, and kept over a restart, when it returns.
+    async fn purge(&self, what: Purge) -> Result<Purged, String>;
+    /// Fetches a page through the cache, as a client would. The text says why there is no response.
+    async fn fetch(&self, wish: &Wish) -> Result<Fetched, String>;
     /// Every metric in Prometheus' text format.
     fn metrics(&self) -> String;
 }

@@ -14,6 +14,8 @@ use tokio::sync::watch;
 
 use crate::access_log::AccessLog;
 use crate::admin;
+use crate::cache::Cache;
+use crate::changes::Changes;
 use crate::handover::{self, Handover};
 use crate::listener::{self, Listener, Role};
 use crate::metrics::Metrics;
@@ -24,7 +26,12 @@ use crate::tls::{self, Certificates};
 mod control;
 mod demonstration;
 mod life;
+mod refresh;
 mod report;
+mod state;
+
+/// How long a start waits for the cache's index.
+const LOADING: Duration = Duration::from_secs(2);
 
 /// What the daemon is started with.
 pub struct Start {
@@ -52,6 +59,8 @@ pub struct Bound {
 /// The daemon: what its connections share, and what only its life needs.
 pub struct App {
     shared: Arc<Shared>,
+    /// The state folder is ours.
+    lock: state::Lock,
     listeners: Mutex<Vec<Listener>>,
     admin: Arc<UnixListener>,
     /// Ends the admin API, and tells when its last answer has been sent.
@@ -105,7 +114,8 @@ impl App {
         args: Vec<OsString>,
         mut handover: Handover,
     ) -> anyhow::Result<(Arc<Self>, Bound)> {
-        make_private(&config.state)?;
+        let lock = state::Lock::take(&config.state, &mut handover)?;
+        let cache = open_cache(&config).await?;
         let certificates = Arc::new(load_certificates(&config).await?);
         let metrics = Metrics::new().context("registering metrics")?;
         let access_log = AccessLog::open(&config.log, metrics.log_dropped.clone())
@@ -126,8 +136,11 @@ impl App {
         };
         let demo = demonstration::socket(&config.state);
         let live = Live::new(config, None, &metrics, &demo);
+        let (changes, announced) = Changes::new();
+        let stored = (cache, changes);
         let app = Arc::new(Self {
-            shared: Arc::new(Shared::new(live, certificates, metrics, access_log)),
+            shared: Arc::new(Shared::new(live, certificates, stored, metrics, access_log)),
+            lock,
             listeners: Mutex::new(listeners),
             admin,
             admin_stop: watch::Sender::new(false),
@@ -140,11 +153,15 @@ impl App {
             last_reload: Mutex::default(),
         });
         app.serve_demonstration();
+        if handover.has_predecessor() {
+            tokio::spawn(app.clone().hear_predecessor());
+        }
         handover
             .ready()
             .await
             .context("taking over from the running daemon")?;
         app.serve_admin();
+        tokio::spawn(app.clone().refresh_changed(announced));
         for listener in &*app.listeners.lock() {
             listener.accept(&app.shared);
         }
@@ -162,6 +179,24 @@ async fn load_set(config: &model::Proxy) -> anyhow::Result<tls::Set> {
         tracing::warn!("{warning}");
     }
     Ok(set)
+}
+
+/// Opens the cache with what an earlier process has left. A large one goes on loading while requests
+/// are answered.
+async fn open_cache(config: &model::Proxy) -> anyhow::Result<Arc<Cache>> {
+    let (bounds, state) = (config.cache.clone(), config.state.clone());
+    let cache = tokio::task::spawn_blocking(move || Cache::open(&bounds, &state))
+        .await
+        .context("opening the cache")?;
+    let cache = Arc::new(cache);
+    let loading = cache.clone();
+    let loading = tokio::spawn(async move { loading.loaded().await });
+    let opening = cache.clone();
+    tokio::spawn(async move { opening.keep_opening().await });
+    if tokio::time::timeout(LOADING, loading).await.is_err() {
+        tracing::info!("the cache is still being loaded; what is not found yet is fetched");
+    }
+    Ok(cache)
 }
 
 async fn load_certificates(config: &model::Proxy) -> anyhow::Result<Certificates> {
@@ -192,17 +227,4 @@ fn addresses(listeners: &[Listener], role: Role) -> Vec<SocketAddr> {
         .filter(|listener| listener.role == role)
         .map(|listener| listener.address)
         .collect()
-}
-
-/// Makes the folder of the state, mode 0700: keys lie in it.
-fn make_private(state: &Path) -> anyhow::Result<()> {
-    use std::os::unix::fs::PermissionsExt as _;
-    let hint = || {
-        format!(
-            "making the state folder {}: name another one by `state`, or make it and give it to the user that runs the proxy",
-            state.display()
-        )
-    };
-    std::fs::create_dir_all(state).with_context(hint)?;
-    std::fs::set_permissions(state, std::fs::Permissions::from_mode(0o700)).with_context(hint)
 }

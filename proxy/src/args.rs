@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{ArgGroup, Args, Parser, Subcommand};
 
 /// Where the configuration lies unless another file is named.
 pub(crate) const CONFIG: &str = "/etc/sovereign-proxy/proxy.toml";
@@ -31,8 +31,10 @@ Examples:
   sovereign-proxy check --config proxy.toml  every problem in it
   sovereign-proxy run --config proxy.toml    run it
   sovereign-proxy status                     what it does
+  sovereign-proxy warm www.example.org       fetch its pages before visitors do
   sovereign-proxy reload                     after a change to the configuration
   sovereign-proxy upgrade                    after a change of the program
+  sovereign-proxy purge https://a.example/b  fetch a page anew, now
 
 Signals:
   SIGTERM, SIGINT  drain: accept no more, end once requests under way are answered
@@ -102,6 +104,34 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Fetch a site's pages into the cache of the running proxy, before visitors ask for them
+    ///
+    /// Finds them as search engines do: by robots.txt, sitemaps and feeds. Pages that are stored
+    /// already cost the site nothing. Exits with 1 where no page came, or where it stopped because
+    /// the site was not well.
+    Warm {
+        #[command(flatten)]
+        daemon: Daemon,
+        /// A name of the site, with the port that visitors name where it is not the usual one
+        #[arg(value_name = "SITE")]
+        site: String,
+        /// Requests in a second, at the most
+        #[arg(long, value_name = "NUMBER", default_value = "10", value_parser = rate)]
+        rate: f64,
+        /// The Accept-Encoding to ask for pages with; an empty one is not sent
+        #[arg(
+            long,
+            value_name = "CODINGS",
+            default_value = "gzip, deflate, br, zstd"
+        )]
+        encoding: String,
+        /// List the pages, and fetch only what is needed to find them
+        #[arg(long)]
+        dry_run: bool,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Make the running proxy read its configuration again
     ///
     /// Nothing changes where the file has a problem. No connection is dropped.
@@ -128,6 +158,35 @@ pub(crate) enum Command {
         /// How long to wait for them, such as 30s or 5m [default: the configuration's `drain`]
         #[arg(long, value_name = "DURATION", value_parser = duration)]
         deadline: Option<Duration>,
+    },
+    /// Make the running proxy fetch anew what it has stored
+    ///
+    /// What is purged is stale from then on: it is served once more while it is fetched anew, and
+    /// where the site cannot be reached. With --hard it is not served again. A purge takes the same
+    /// time however much it concerns, and holds over a restart.
+    #[command(group = ArgGroup::new("what").required(true).multiple(true).args(["urls", "prefix", "tag", "site"]))]
+    Purge {
+        #[command(flatten)]
+        daemon: Daemon,
+        /// Pages, each by its whole URL; '-' reads them from standard input, one a line
+        #[arg(value_name = "URL")]
+        urls: Vec<String>,
+        /// All below a URL that ends in '/'; may be given again
+        #[arg(long, value_name = "URL")]
+        prefix: Vec<String>,
+        /// All that the application gave this tag, in Cache-Groups, Cache-Tag, Surrogate-Key or
+        /// xkey; may be given again
+        #[arg(long, value_name = "TAG")]
+        tag: Vec<String>,
+        /// With --tag, the site whose tag it is, else all of a site; may be given again
+        #[arg(long, value_name = "SITE", conflicts_with_all = ["urls", "prefix"])]
+        site: Vec<String>,
+        /// Do not serve it again, not even while it is fetched anew
+        #[arg(long)]
+        hard: bool,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
     },
 }
 
@@ -162,6 +221,15 @@ fn duration(text: &str) -> Result<Duration, String> {
     Ok(Duration::from_millis(total))
 }
 
+/// Requests in a second.
+fn rate(text: &str) -> Result<f64, String> {
+    let rate = text
+        .parse()
+        .ok()
+        .filter(|rate| (0.1..=1000.0).contains(rate));
+    rate.ok_or_else(|| "a number from 0.1 to 1000".to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -170,6 +238,28 @@ mod tests {
     fn the_command_line_is_sound() {
         use clap::CommandFactory as _;
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn what_a_purge_may_name() {
+        let parse = |line: &str| Cli::try_parse_from(line.split(' '));
+        for line in [
+            "sovereign-proxy purge https://a.example/ https://a.example/b",
+            "sovereign-proxy purge - --hard",
+            "sovereign-proxy purge https://a.example/ --prefix https://a.example/b/ --tag c --json",
+            "sovereign-proxy purge --tag a --tag b --site c --site d",
+            "sovereign-proxy purge --site a",
+        ] {
+            assert!(parse(line).is_ok(), "{line}");
+        }
+        for line in [
+            "sovereign-proxy purge",
+            "sovereign-proxy purge --hard",
+            "sovereign-proxy purge https://a.example/ --site a",
+            "sovereign-proxy purge --prefix https://a.example/ --site a",
+        ] {
+            assert!(parse(line).is_err(), "{line}");
+        }
     }
 
     #[test]
@@ -188,6 +278,15 @@ mod tests {
             "ä",
         ] {
             assert!(duration(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn rates() {
+        assert_eq!(rate("0.1"), Ok(0.1));
+        assert_eq!(rate("1000"), Ok(1000.0));
+        for bad in ["", "0", "-1", "1001", "inf", "NaN", "1/s"] {
+            assert!(rate(bad).is_err(), "{bad}");
         }
     }
 }

@@ -3,6 +3,7 @@
 //! HTTP/1.1 and HTTP/2 implement [`Downstream`]; onion streams arrive as HTTP/1.1 and QUIC will
 //! be a third implementation. Everything after the protocols is written once, against this trait.
 
+use std::borrow::Cow;
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -19,9 +20,10 @@ use crate::tls::TlsFacts;
 /// protocols. Onion and QUIC connections fill in the same facts.
 #[derive(Debug)]
 pub struct Connection {
-    /// Counts up over the life of the process; for the log.
+    /// Counts up over the life of the process; for the log. [`INTERNAL`](Self::INTERNAL) where the
+    /// daemon itself asks.
     pub id: u64,
-    /// The other end; `None` where it has no address (an onion stream, a Unix socket).
+    /// The other end; `None` where it has no address (an onion stream, the daemon itself).
     pub peer: Option<SocketAddr>,
     /// What TLS found out; `None` on a plain connection.
     pub tls: Option<TlsFacts>,
@@ -206,6 +208,18 @@ impl StoredHead {
 }
 
 impl Connection {
+    /// The number of what comes over no connection: requests of the daemon itself.
+    pub const INTERNAL: u64 = 0;
+
+    /// Who asks, as the log has it: the client's address, or `internal` for the daemon itself.
+    pub fn client(&self) -> Cow<'static, str> {
+        if self.id == Self::INTERNAL {
+            Cow::Borrowed("internal")
+        } else {
+            Cow::Owned(self.peer_ip().to_string())
+        }
+    }
+
     /// The client's address as an IP; the unspecified one where there is none.
     pub fn peer_ip(&self) -> IpAddr {
         self.peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| {
@@ -304,6 +318,18 @@ pub fn split_authority(authority: &str) -> Option<(Box<str>, Option<u16>)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_asks() {
+        let by = |id, peer: Option<&str>| Connection {
+            id,
+            peer: peer.map(|peer| peer.parse().unwrap()),
+            tls: None,
+        };
+        let connection = by(7, Some("[::ffff:192.0.2.1]:4711"));
+        assert_eq!(connection.client(), "192.0.2.1");
+        assert_eq!(by(Connection::INTERNAL, None).client(), "internal");
+    }
 
     #[test]
     fn authorities() {

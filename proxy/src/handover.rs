@@ -204,6 +204,11 @@ impl Handover {
         Some(self.sockets.remove(index).1)
     }
 
+    /// Whether a running daemon hands over, and will drain beside this one.
+    pub fn has_predecessor(&self) -> bool {
+        self.peer.is_some()
+    }
+
     /// Closes the sockets that nobody took, and names them for the log.
     pub fn close_rest(&mut self) -> Vec<String> {
         self.sockets.drain(..).map(|(name, _)| name).collect()

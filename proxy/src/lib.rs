@@ -25,10 +25,13 @@ pub mod http1;
 pub mod http2;
 // One request from its head to the log.
 pub mod request;
+// Requests of the daemon itself.
+pub mod internal;
 // Host and path to site and route.
 pub mod route;
 // What is stored, what may be, and what is on its way.
 pub mod cache;
+pub mod changes;
 // The servers behind us, and the passage to them.
 pub mod pool;
 pub mod upstream;
@@ -42,3 +45,5 @@ pub mod admin;
 pub mod status;
 // The site inside the daemon.
 pub mod demo;
+// What fills the cache before visitors come.
+pub mod warm;

@@ -27,6 +27,9 @@ const BACKLOG: i32 = 4096;
 const EXHAUSTED: Duration = Duration::from_millis(100);
 /// A peer that has vanished is noticed after about two minutes.
 const KEEPALIVE: Duration = Duration::from_secs(60);
+/// What the kernel keeps of a response that it cannot send yet, in bytes; it would take megabytes for
+/// each slow client.
+const UNSENT: u32 = 256 * 1024;
 
 /// What is spoken on a socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -275,7 +278,9 @@ fn prepare(stream: &TcpStream) -> io::Result<()> {
         .with_time(KEEPALIVE)
         .with_interval(KEEPALIVE / 4)
         .with_retries(4);
-    SockRef::from(stream).set_tcp_keepalive(&keepalive)
+    let socket = SockRef::from(stream);
+    socket.set_tcp_notsent_lowat(UNSENT)?;
+    socket.set_tcp_keepalive(&keepalive)
 }
 
 /// Answers every request on a socket of its own with the metrics, one connection after another:

@@ -7,7 +7,7 @@ mod args;
 mod demonstration;
 
 use std::ffi::OsString;
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -15,9 +15,9 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::Parser as _;
 use sovereign_config::Report;
-use sovereign_proxy::admin::Client;
+use sovereign_proxy::admin::{Client, PurgeRequest};
 use sovereign_proxy::status::{self, Look};
-use sovereign_proxy::{app, handover, tls};
+use sovereign_proxy::{app, handover, tls, warm};
 
 use args::{Cli, Command, Daemon};
 
@@ -64,6 +64,33 @@ fn perform(command: Command) -> anyhow::Result<ExitCode> {
             };
             print(&text)?;
         }
+        Command::Warm {
+            daemon,
+            site,
+            rate,
+            encoding,
+            dry_run,
+            json,
+        } => {
+            let options = warm::Options {
+                site,
+                rate,
+                encoding: Some(encoding).filter(|encoding| !encoding.is_empty()),
+                dry_run,
+            };
+            let progress = warm::Progress::on_terminal();
+            let report = ask(&daemon, async |client| {
+                warm::run(&client, &options, &progress).await
+            })?;
+            print(&if json {
+                pretty(&report)?
+            } else {
+                report.render()
+            })?;
+            if !report.is_success() {
+                return Ok(ExitCode::FAILURE);
+            }
+        }
         Command::Reload { daemon } => say(&ask(&daemon, async |client| client.reload().await)?)?,
         Command::Upgrade { daemon, program } => {
             let program = program
@@ -74,6 +101,29 @@ fn perform(command: Command) -> anyhow::Result<ExitCode> {
         }
         Command::Drain { daemon, deadline } => {
             say(&ask(&daemon, async |client| client.drain(deadline).await)?)?;
+        }
+        Command::Purge {
+            daemon,
+            urls,
+            prefix: prefixes,
+            tag: tags,
+            site: sites,
+            hard,
+            json,
+        } => {
+            let what = PurgeRequest {
+                urls: with_standard_input(urls)?,
+                prefixes,
+                tags,
+                sites,
+                hard,
+            };
+            let purged = ask(&daemon, async |client| client.purge(&what).await)?;
+            if json {
+                print(&pretty(&purged)?)?;
+            } else {
+                say(&purged.message)?;
+            }
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -153,10 +203,35 @@ fn init(file: &Path, force: bool) -> anyhow::Result<()> {
     ))
 }
 
+/// The arguments, with the lines of standard input in the place of each '-'.
+fn with_standard_input(arguments: Vec<String>) -> anyhow::Result<Vec<String>> {
+    let mut all = Vec::new();
+    for argument in arguments {
+        if argument != "-" {
+            all.push(argument);
+            continue;
+        }
+        let mut text = String::new();
+        io::stdin()
+            .lock()
+            .take(MOST_INPUT + 1)
+            .read_to_string(&mut text)
+            .context("reading standard input")?;
+        anyhow::ensure!(
+            text.len() as u64 <= MOST_INPUT,
+            "standard input has more than {MOST_INPUT} bytes, which is the most at once: one \
+             --prefix, --tag or --site purges any number of pages"
+        );
+        let lines = text.lines().map(str::trim);
+        all.extend(lines.filter(|line| !line.is_empty()).map(str::to_owned));
+    }
+    Ok(all)
+}
+
 /// Asks the running proxy something.
-fn ask<T>(
+fn ask<T, E: std::error::Error + Send + Sync + 'static>(
     daemon: &Daemon,
-    question: impl AsyncFnOnce(Client) -> Result<T, sovereign_proxy::admin::ClientError>,
+    question: impl AsyncFnOnce(Client) -> Result<T, E>,
 ) -> anyhow::Result<T> {
     let client = Client::new(admin_socket(daemon)?);
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -235,3 +310,5 @@ fn eprint(line: &str) {
 
 /// The exit code of wrong usage, which clap uses as well, and of a configuration with problems.
 const PROBLEM: u8 = 2;
+/// Bytes of URLs from standard input; the admin API takes as many.
+const MOST_INPUT: u64 = 256 * 1024;

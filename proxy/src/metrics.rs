@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use crate::cache::{Health, Usage};
 use prometheus::{
     Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts,
     Registry, TextEncoder,
@@ -45,14 +46,24 @@ pub struct Metrics {
     pub total: IntCounter,
     /// Access log lines dropped because the log could not be written fast enough.
     pub log_dropped: IntCounter,
-    /// Bytes stored.
-    pub cache_bytes: IntGauge,
-    /// URIs stored.
-    pub cache_objects: IntGauge,
+    cache_tiers: CacheTiers,
+    /// Purges, by operators and applications.
+    pub purges: IntCounter,
     /// Configurations taken.
     pub reloads: IntCounter,
     /// Configurations refused.
     pub reloads_refused: IntCounter,
+}
+
+/// What the cache holds; set when it is asked for.
+struct CacheTiers {
+    bytes: IntGauge,
+    objects: IntGauge,
+    disk_bytes: IntGauge,
+    disk_objects: IntGauge,
+    disk_healthy: IntGauge,
+    disk_not_stored: IntCounter,
+    disk_corrupt: IntCounter,
 }
 
 /// The counters of one site.
@@ -130,8 +141,28 @@ impl Metrics {
             accepted: counter("connections_total", "Client connections accepted.")?,
             total: counter("requests_received_total", "Requests received.")?,
             log_dropped: counter("access_log_dropped_total", "Access log lines dropped.")?,
-            cache_bytes: gauge("cache_bytes", "Bytes of memory that stored responses take.")?,
-            cache_objects: gauge("cache_objects", "URIs stored.")?,
+            cache_tiers: CacheTiers {
+                bytes: gauge("cache_bytes", "Bytes of memory that stored responses take.")?,
+                objects: gauge("cache_objects", "URIs stored in memory.")?,
+                disk_bytes: gauge(
+                    "cache_disk_bytes",
+                    "Bytes of disk that stored responses take.",
+                )?,
+                disk_objects: gauge("cache_disk_objects", "Responses stored on disk.")?,
+                disk_healthy: gauge(
+                    "cache_disk_healthy",
+                    "1 where the disk takes what is to be stored, or there is none; else 0.",
+                )?,
+                disk_not_stored: counter(
+                    "cache_disk_not_stored_total",
+                    "Responses that the disk did not take.",
+                )?,
+                disk_corrupt: counter(
+                    "cache_disk_corrupt_total",
+                    "Stored responses that were damaged, and dropped.",
+                )?,
+            },
+            purges: counter("purges_total", "Purges, by operators and applications.")?,
             reloads: counter("reloads_total", "Configurations taken.")?,
             reloads_refused: counter("reloads_refused_total", "Configurations refused.")?,
             seconds,
@@ -160,6 +191,31 @@ impl Metrics {
     /// A connection came to no request.
     pub fn connection_failed(&self, reason: &str) {
         self.connection_failures.with_label_values(&[reason]).inc();
+    }
+
+    /// Takes what the cache holds now.
+    pub fn cache(&self, usage: &Usage) {
+        let tiers = &self.cache_tiers;
+        tiers.bytes.set(usage.memory as i64);
+        tiers.objects.set(usage.objects as i64);
+        let disk = usage.disk.as_ref();
+        let healthy = disk.is_none_or(|disk| disk.health == Health::Good);
+        tiers.disk_healthy.set(i64::from(healthy));
+        tiers
+            .disk_bytes
+            .set(disk.map_or(0, |disk| disk.bytes as i64));
+        tiers
+            .disk_objects
+            .set(disk.map_or(0, |disk| disk.records as i64));
+        for (counter, now) in [
+            (
+                &tiers.disk_not_stored,
+                disk.map_or(0, |disk| disk.not_stored),
+            ),
+            (&tiers.disk_corrupt, disk.map_or(0, |disk| disk.corrupt)),
+        ] {
+            counter.inc_by(now.saturating_sub(counter.get()));
+        }
     }
 
     /// Everything, in Prometheus' text format.

@@ -10,28 +10,31 @@
 use std::cell::RefCell;
 use std::io;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use sovereign_config::model::Action;
 use tracing::Instrument as _;
 
 use crate::access_log::{Record, Told};
+use crate::cache::clock;
+use crate::cache::coding;
 use crate::cache::conditional::{self, Condition};
 use crate::cache::control::RequestDirectives;
 use crate::cache::key::Key;
 use crate::cache::reuse::{self, Reuse};
 use crate::cache::status::{CacheStatus, Forward};
-use crate::cache::{Entry, Lookup, comes_in_pieces, session_cookie, storable, update};
+use crate::cache::{Entry, Lookup, comes_in_pieces, session_cookie, storable};
 use crate::downstream::{BodyLength, Connection, Downstream, RequestHead, ResponseHead};
 use crate::response::{self, Failure};
 use crate::route::{Route, Routed, Site};
 use crate::shared::{Live, Shared};
 use crate::upstream::{self, Purpose};
 
-// What the cache may answer, and what fills it.
+// What the cache may answer, what fills it, what is learnt in passing, and what an answer says has changed.
+mod aside;
 mod cached;
+mod changed;
 mod fetch;
 
 thread_local! {
@@ -55,18 +58,25 @@ pub async fn hit<D: Downstream>(
     }
     let found = KEY.with_borrow_mut(|key| {
         key.clear();
-        Key::write(key, connection.scheme(), &head.host, head.target.as_str())
-            .then(|| shared.cache.lookup(key, &head.headers))
+        Key::write(key, connection.scheme(), head)?;
+        let found = match shared.cache.lookup(key, &head.headers) {
+            Lookup::OnDisk => shared.cache.load_now(key, &head.headers)?,
+            found => found,
+        };
+        if let Lookup::Found(entry, _) = &found {
+            shared.cache.used(key, entry);
+        }
+        Some(found)
     });
-    let Some(Lookup::Found(entry)) = found else {
+    let Some(Lookup::Found(entry, freshness)) = found else {
         return false;
     };
     let directives = directives(head);
-    let now = SystemTime::now();
-    if for_origin(head, &entry) || comes_in_pieces(head) {
+    let now = clock::now();
+    if for_origin(head, &entry) || comes_in_pieces(head, &entry) {
         return false;
     }
-    let (age, ttl, refresh) = match reuse::decide(&entry.freshness, &directives, now) {
+    let (age, ttl, refresh) = match reuse::decide(&freshness, &directives, now) {
         Reuse::Fresh { age, ttl } | Reuse::Stale { age, ttl } => (age, ttl, false),
         Reuse::StaleWhileRevalidate { age, ttl } => (age, ttl, true),
         Reuse::Validate(_) | Reuse::OnlyIfCached(_) => return false,
@@ -120,6 +130,7 @@ pub async fn serve<D: Downstream>(
             let told = Told::own(status, reason);
             let (mut answer, body) = response::redirect(status, &location);
             response::finish(&mut answer.headers, site, None, connection.tls.is_some());
+            say_own(&mut answer, Some(reason));
             let sent = answer_with(&mut client, &head.method, (answer, body)).await;
             shared.log(&Record::new(
                 connection,
@@ -146,6 +157,9 @@ pub async fn serve<D: Downstream>(
     exchange.serve(client).instrument(span).await
 }
 
+/// Makes the head of a response ready for the client.
+type Dress = Box<dyn Fn(&mut ResponseHead) + Send + Sync>;
+
 /// A request with all that is known about it.
 struct Exchange<'a> {
     shared: &'a Arc<Shared>,
@@ -170,11 +184,7 @@ impl Exchange<'_> {
             let told = Told::own(*status, "answer");
             return self.answered(client, answer, told).await;
         }
-        let key = Key::new(
-            self.connection.scheme(),
-            &self.head.host,
-            self.head.target.as_str(),
-        );
+        let key = Key::of(self.connection.scheme(), self.head);
         let (Some(key), Some(_)) = (key, &self.route.pool) else {
             client.close_after();
             let failure = Failure::BadRequest;
@@ -215,16 +225,30 @@ impl Exchange<'_> {
         };
         let request = upstream::request(
             self.head,
-            self.head.headers.clone(),
+            self.headers_for_origin(key),
             self.connection,
             self.route,
             &self.live.config.trusted,
             self.id.unwrap_or_default(),
         );
         let hold = self.site.config.hold;
-        let purpose = Purpose::Client(self.dress(key, forward, detail));
-        let course = upstream::course(self.site, pool, &self.head.method, hold, purpose);
-        let mut client = self.shared.upstreams.pass(client, request, &course).await?;
+        let (dress, method) = (self.dress(key, forward, detail), &self.head.method);
+        let upstreams = &self.shared.upstreams;
+        let (mut client, course) = if let Some(stored) = self.stored_get(key) {
+            let course = upstream::course(self.site, pool, method, hold, Purpose::Fill);
+            let tee = self.learns_from_head(client, key, stored, dress);
+            let tee = upstreams.pass(tee, request, &course).await?;
+            (tee.into_inner(), course)
+        } else if self.may_learn(key) {
+            let course = upstream::course(self.site, pool, method, hold, Purpose::Fill);
+            let tee = self.learns_in_passing(client, key, dress);
+            let tee = upstreams.pass(tee, request, &course).await?;
+            (tee.into_inner(), course)
+        } else {
+            let purpose = Purpose::Client(dress);
+            let course = upstream::course(self.site, pool, method, hold, purpose);
+            (upstreams.pass(client, request, &course).await?, course)
+        };
         let sent = course
             .status()
             .and_then(|status| StatusCode::from_u16(status).ok());
@@ -245,25 +269,54 @@ impl Exchange<'_> {
         }
     }
 
+    /// Whether the answer may be something to store although it is passed through: what a GET would
+    /// bring (RFC 9110 section 9.3.3), a part, or what was not fit for sharing a moment ago.
+    fn may_learn(&self, key: &Key) -> bool {
+        let rules = &self.route.cache;
+        let method = &self.head.method;
+        (*method == Method::POST
+            || (*method == Method::GET
+                && (self.head.headers.contains_key(header::RANGE)
+                    || self.shared.cache.is_unshared(key.as_str()))))
+            && rules.enabled
+            && !self.head.upgrade
+            && session_cookie(&self.head.headers, &rules.session_cookies).is_none()
+    }
+
+    /// What is stored for the target of a HEAD that is passed through.
+    fn stored_get(&self, key: &Key) -> Option<Arc<Entry>> {
+        if self.head.method != Method::HEAD || !self.route.cache.enabled {
+            return None;
+        }
+        match self.shared.cache.lookup(key.as_str(), &self.head.headers) {
+            Lookup::Found(entry, _) => Some(entry),
+            _ => None,
+        }
+    }
+
+    /// The fields of a request that is passed through: a tag that only our coded form of a page has is
+    /// put back into the origin's own.
+    fn headers_for_origin(&self, key: &Key) -> HeaderMap {
+        let mut headers = self.head.headers.clone();
+        if headers.contains_key(header::IF_MATCH)
+            && let Lookup::Found(entry, _) = self.shared.cache.lookup(key.as_str(), &headers)
+            && let Some(tag) = entry.validators.strong_etag().filter(|_| entry.compress)
+        {
+            coding::for_origin(&mut headers, tag);
+        }
+        headers
+    }
+
     /// What is done to the head of a response that is passed through. What the request has made
     /// outdated is gone before the client can know that it was answered (RFC 9111 section 4.4).
-    fn dress(
-        &self,
-        key: &Key,
-        forward: Forward,
-        detail: Option<&'static str>,
-    ) -> Box<dyn Fn(&mut ResponseHead) + Send + Sync> {
-        let (cache, site, route) = (
-            self.shared.cache.clone(),
-            self.site.clone(),
-            self.route.clone(),
-        );
+    fn dress(&self, key: &Key, forward: Forward, detail: Option<&'static str>) -> Dress {
+        let (shared, site, route) = (self.shared.clone(), self.site.clone(), self.route.clone());
         let (method, key) = (self.head.method.clone(), key.clone());
         let tls = self.connection.tls.is_some();
         Box::new(move |head| {
-            for key in update::invalidated(&method, &key, head.status, &head.headers) {
-                cache.invalidate(key.as_str());
-            }
+            let stored = (&shared.cache, &shared.changes);
+            let (place, asked) = ((&*site, &*route), (&method, &key));
+            changed::heed(stored, place, asked, head.status, &head.headers);
             response::date(&mut head.headers);
             let status = CacheStatus {
                 forward: Some(forward),
@@ -302,6 +355,7 @@ impl Exchange<'_> {
     ) -> Option<D> {
         let tls = self.connection.tls.is_some();
         response::finish(&mut head.headers, self.site, Some(self.route), tls);
+        say_own(&mut head, told.detail);
         match answer_with(&mut client, &self.head.method, (head, body)).await {
             Ok(()) => self.done(client, told),
             Err(_) => self.broken(client, told),
@@ -369,6 +423,20 @@ fn accepts_html(head: &RequestHead) -> bool {
     head.headers
         .get(header::ACCEPT)
         .is_some_and(|accept| memchr::memmem::find(accept.as_bytes(), b"text/html").is_some())
+}
+
+/// Says in `Cache-Status` that the answer is our own, where nothing has been said yet (RFC 9211 section 2).
+fn say_own(head: &mut ResponseHead, detail: Option<&str>) {
+    if head.headers.contains_key(response::CACHE_STATUS) {
+        return;
+    }
+    let word = match detail {
+        Some(detail) => format!("sovereign; detail={detail}"),
+        None => "sovereign".to_owned(),
+    };
+    if let Ok(word) = HeaderValue::from_str(&word) {
+        head.headers.insert(response::CACHE_STATUS, word);
+    }
 }
 
 async fn answer_with<D: Downstream>(

@@ -31,6 +31,8 @@ pub enum Failure {
     BadRequest,
     /// The client went away.
     ClientGone,
+    /// More requests wait already than there is memory for.
+    Busy,
     /// A fault of our own.
     Internal,
 }
@@ -40,7 +42,7 @@ impl Failure {
     /// the same, and worth asking again.
     pub fn status(self) -> StatusCode {
         match self {
-            Self::Unreachable | Self::Restarting => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Unreachable | Self::Restarting | Self::Busy => StatusCode::SERVICE_UNAVAILABLE,
             Self::TimedOut => StatusCode::GATEWAY_TIMEOUT,
             Self::ServerError | Self::Garbage => StatusCode::BAD_GATEWAY,
             Self::BadRequest => StatusCode::BAD_REQUEST,
@@ -60,6 +62,7 @@ impl Failure {
             Self::Garbage => "upstream-garbage",
             Self::BadRequest => "bad-request",
             Self::ClientGone => "client-gone",
+            Self::Busy => "busy",
             Self::Internal => "internal",
         }
     }

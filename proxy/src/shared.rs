@@ -13,6 +13,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::access_log::{AccessLog, Record};
 use crate::cache::Cache;
+use crate::changes::Changes;
 use crate::downstream::Connection;
 use crate::metrics::Metrics;
 use crate::pool::Pool;
@@ -27,6 +28,8 @@ pub struct Shared {
     pub certificates: Arc<Certificates>,
     /// What is stored.
     pub cache: Arc<Cache>,
+    /// What applications announce of their sites.
+    pub changes: Changes,
     /// The way to the upstreams.
     pub upstreams: Upstreams,
     /// What is counted.
@@ -58,11 +61,13 @@ impl Shared {
     pub fn new(
         live: Live,
         certificates: Arc<Certificates>,
+        (cache, changes): (Arc<Cache>, Changes),
         metrics: Metrics,
         access_log: AccessLog,
     ) -> Self {
         Self {
-            cache: Arc::new(Cache::new(&live.config.cache)),
+            cache,
+            changes,
             live: ArcSwap::from_pointee(live),
             certificates,
             upstreams: Upstreams::new(),
@@ -132,9 +137,7 @@ impl Shared {
 
     /// Everything that is counted, in Prometheus' text format.
     pub fn metrics_text(&self) -> String {
-        let (bytes, _, objects) = self.cache.usage();
-        self.metrics.cache_bytes.set(bytes as i64);
-        self.metrics.cache_objects.set(objects as i64);
+        self.metrics.cache(&self.cache.usage());
         self.metrics.text()
     }
 }

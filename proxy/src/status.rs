@@ -117,6 +117,42 @@ pub struct CacheStatus {
     pub bypass: u64,
     /// (hits + stale) / (hits + stale + misses), 0 to 1; `None` before the first.
     pub hit_ratio: Option<f64>,
+    /// The durable tier.
+    pub disk: DiskStatus,
+}
+
+/// The cache's durable tier.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiskStatus {
+    /// `good`; `full`, `read-only`, `slow` or `failing` where nothing is stored at the moment; `paused`
+    /// while another process has it; `off` where there is none.
+    pub health: String,
+    /// Bytes in use.
+    pub bytes: u64,
+    /// Bytes that may be used.
+    pub limit: u64,
+    /// Stored responses.
+    pub objects: u64,
+    /// Responses that it did not take.
+    pub not_stored: u64,
+    /// Stored responses that were damaged, and dropped.
+    pub corrupt: u64,
+    /// What went wrong last.
+    pub error: Option<String>,
+}
+
+impl Default for DiskStatus {
+    fn default() -> Self {
+        Self {
+            health: "off".to_owned(),
+            bytes: 0,
+            limit: 0,
+            objects: 0,
+            not_stored: 0,
+            corrupt: 0,
+            error: None,
+        }
+    }
 }
 
 /// One reading of the configuration.
@@ -222,6 +258,9 @@ fn summary(status: &Status, look: Look) -> String {
         .into(),
     );
     table.row("cache", cache(&status.cache).into());
+    if status.cache.memory_limit > 0 && status.cache.disk.limit > 0 {
+        table.row("cache on disk", disk(&status.cache.disk));
+    }
     let mut text = String::new();
     table.render(look, &mut text);
     text
@@ -242,6 +281,31 @@ fn cache(cache: &CacheStatus) -> String {
         count(cache.misses),
         count(cache.bypass)
     )
+}
+
+fn disk(disk: &DiskStatus) -> Cell {
+    let mut text = format!(
+        "{} of {} in {} objects",
+        size(disk.bytes),
+        size(disk.limit),
+        count(disk.objects)
+    );
+    if disk.corrupt > 0 {
+        text.push_str(&format!("; {} damaged and dropped", count(disk.corrupt)));
+    }
+    if disk.not_stored > 0 {
+        text.push_str(&format!("; {} not stored", count(disk.not_stored)));
+    }
+    let error = disk.error.as_deref().map(|error| format!(" ({error})"));
+    let error = error.unwrap_or_default();
+    match disk.health.as_str() {
+        "good" => Cell::from(text),
+        "paused" => Cell::toned(format!("{text}; another process has it"), Tone::Warn),
+        health => Cell::toned(
+            format!("{health}: nothing is stored{error}; {text}"),
+            Tone::Bad,
+        ),
+    }
 }
 
 fn sites(status: &Status) -> Table {
@@ -513,6 +577,7 @@ last reload            refused 2026-01-05T00:00:00Z: 2 problems in proxy.toml
 listening              http [::]:80, https [::]:443
 traffic                12 connections open, 1,234,567 requests
 cache                  1.5 MiB of 256 MiB in 321 objects; hit ratio 90.0 % (880 hits, 20 stale, 100 misses, 7 bypassed)
+cache on disk          full: nothing is stored (No space left on device); 2.5 GiB of 10.0 GiB in 54,321 objects; 1 damaged and dropped; 3 not stored
 
 Sites
 site                  tls    preset  requests  hit ratio
@@ -658,6 +723,15 @@ old.example.org       file      Example CA  2026-01-04T00:00:00Z  expired 1 day 
                 stale: 20,
                 bypass: 7,
                 hit_ratio: Some(0.9),
+                disk: DiskStatus {
+                    health: text("full"),
+                    bytes: 5 << 29,
+                    limit: 10 << 30,
+                    objects: 54_321,
+                    not_stored: 3,
+                    corrupt: 1,
+                    error: Some(text("No space left on device")),
+                },
             },
             listeners: vec![text("http [::]:80"), text("https [::]:443")],
             last_reload: Some(ReloadStatus {

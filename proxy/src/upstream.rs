@@ -82,7 +82,8 @@ impl Default for Upstreams {
 /// The request as the upstream gets it. `headers` are the client's, hop-by-hop fields included.
 ///
 /// What a client says of itself in forwarding fields is dropped, unless its address is trusted
-/// (RFC 7239 section 8.1); `Forwarded` and the older fields then say the same.
+/// (RFC 7239 section 8.1); `Forwarded` and the older fields then say the same. A client without an
+/// address gets none: `Forwarded` says `unknown` (RFC 7239 section 6.2), the older fields are left out.
 pub fn request(
     head: &RequestHead,
     mut headers: HeaderMap,
@@ -112,7 +113,7 @@ pub fn request(
         headers.insert(header::TE, HeaderValue::from_static("trailers"));
     }
     if !headers.contains_key(header::HOST)
-        && let Ok(host) = HeaderValue::from_str(&head.authority())
+        && let Ok(host) = HeaderValue::from_str(&authority(head, connection))
     {
         headers.insert(header::HOST, host);
     }
@@ -129,16 +130,37 @@ const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
+/// How fields begin that say what a proxy has seen.
+const OF_PROXIES: &str = "x-forwarded";
 /// Fields of the same kind that applications are known to believe.
-const BELIEVED: [&str; 8] = [
-    "x-forwarded-port",
-    "x-forwarded-server",
-    "x-forwarded-scheme",
-    "x-forwarded-ssl",
-    "x-forwarded-prefix",
-    "x-original-url",
-    "x-rewrite-url",
+const BELIEVED: [&str; 19] = [
+    "cf-connecting-ip",
+    "client-ip",
+    "fastly-client-ip",
+    "forwarded-for",
+    "front-end-https",
+    "true-client-ip",
+    "x-arr-ssl",
     "x-client-ip",
+    "x-cluster-client-ip",
+    "x-host",
+    "x-http-host-override",
+    "x-original-host",
+    "x-original-uri",
+    "x-original-url",
+    "x-proxy-host",
+    "x-rewrite-url",
+    "x-scheme",
+    "x-url-scheme",
+    "x-real-ip",
+];
+/// Fields by which frameworks let a request pass for one of another method. With a safe method they
+/// would have one visitor's request stored for all.
+const OTHER_METHOD: [&str; 4] = [
+    "x-http-method",
+    "x-http-method-override",
+    "x-method-override",
+    "x-forwarded-method",
 ];
 
 fn forwarding(
@@ -147,14 +169,14 @@ fn forwarding(
     connection: &Connection,
     trusted: &[Network],
 ) {
-    let peer = connection.peer_ip();
-    let believed = trusted.iter().any(|network| network.contains(peer));
+    let peer = connection.peer.map(|_| connection.peer_ip());
+    let believed = peer.is_some_and(|peer| trusted.iter().any(|network| network.contains(peer)));
     let mut chain = String::new();
     let mut real = peer;
-    let (mut proto, mut host) = (connection.scheme().to_owned(), head.authority());
+    let (mut proto, mut host) = (connection.scheme().to_owned(), authority(head, connection));
     if believed {
         let earlier = joined(headers, &FORWARDED_FOR);
-        real = client_behind(&earlier, trusted).unwrap_or(peer);
+        real = client_behind(&earlier, trusted).or(peer);
         if !earlier.is_empty() {
             chain = earlier + ", ";
         }
@@ -164,15 +186,29 @@ fn forwarding(
         for name in BELIEVED {
             headers.remove(name);
         }
+        let of_proxies: Vec<_> = headers
+            .keys()
+            .filter(|name| name.as_str().starts_with(OF_PROXIES))
+            .cloned()
+            .collect();
+        for name in of_proxies {
+            headers.remove(name);
+        }
+        if is_safe(&head.method) {
+            for name in OTHER_METHOD {
+                headers.remove(name);
+            }
+        }
     }
-    chain.push_str(&peer.to_string());
     let node = match peer {
-        IpAddr::V4(ip) => ip.to_string(),
-        IpAddr::V6(ip) => format!("\"[{ip}]\""),
+        None => "unknown".to_owned(),
+        Some(IpAddr::V4(ip)) => ip.to_string(),
+        Some(IpAddr::V6(ip)) => format!("\"[{ip}]\""),
     };
+    let chain = peer.map(|peer| format!("{chain}{peer}"));
     let ours = format!(
         "for={node};host=\"{}\";proto={}",
-        head.authority(),
+        authority(head, connection),
         connection.scheme()
     );
     let forwarded = match joined(headers, &header::FORWARDED) {
@@ -181,16 +217,30 @@ fn forwarding(
     };
     for (name, value) in [
         (FORWARDED_FOR, chain),
-        (FORWARDED_PROTO, proto),
-        (FORWARDED_HOST, host),
-        (REAL_IP, real.to_string()),
-        (header::FORWARDED, forwarded),
+        (FORWARDED_PROTO, Some(proto)),
+        (FORWARDED_HOST, Some(host)),
+        (REAL_IP, real.map(|real| real.to_string())),
+        (header::FORWARDED, Some(forwarded)),
     ] {
-        match HeaderValue::from_str(&value) {
-            Ok(value) => headers.insert(name, value),
-            Err(_) => headers.remove(name),
+        match value.and_then(|value| HeaderValue::from_str(&value).ok()) {
+            Some(value) => headers.insert(name, value),
+            None => headers.remove(name),
         };
     }
+}
+
+/// Host and port as the upstream is told them: what the key of a stored response has, so without the
+/// scheme's default port.
+fn authority(head: &RequestHead, connection: &Connection) -> String {
+    let default = if connection.tls.is_some() { 443 } else { 80 };
+    if head.port != Some(default) {
+        return head.authority();
+    }
+    RequestHead {
+        port: None,
+        ..head.without_fields(head.method.clone())
+    }
+    .authority()
 }
 
 /// The address that the trusted proxies in front of us saw: the last one in the chain that is not theirs.

@@ -12,6 +12,7 @@ mod components;
 
 // A site that stays up.
 mod ghost;
+mod published;
 mod reload;
 mod restart;
 
@@ -20,12 +21,20 @@ mod life;
 
 // What a visitor's program may expect.
 mod apps;
+mod aside;
 mod cache;
+mod letter;
 mod protocols;
 mod routing;
 mod tls;
 
+// What is stored: found again, purged, and inside its bounds.
+mod budget;
+mod durable;
+mod purged;
+
 // What goes wrong outside.
+mod bad_days;
 mod bad_input;
 mod faults;
 mod upstream;

@@ -13,6 +13,10 @@ pub mod wait;
 // The program under test.
 pub mod proxy;
 
+// What the machine does to it.
+pub mod cgroup;
+pub mod mounts;
+
 // What stands in front of it: clients.
 pub mod chromium;
 pub mod client;
@@ -21,11 +25,14 @@ pub mod raw;
 pub mod websocket;
 
 // What stands behind it: real applications, and origins that misbehave as no real one can be made to.
+pub mod date;
 pub mod ghost;
 pub mod mariadb;
 pub mod nostr;
 pub mod origin;
 pub mod radicale;
+pub mod script;
+pub mod truth;
 
 pub use chromium::Chromium;
 pub use client::{Answer, Client, Target};
@@ -37,4 +44,5 @@ pub use nostr::NostrRelay;
 pub use origin::Origin;
 pub use proxy::Proxy;
 pub use radicale::Radicale;
+pub use truth::Truth;
 pub use wait::eventually;

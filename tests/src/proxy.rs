@@ -1,17 +1,18 @@
 //! The program under test, run as an operator runs it: by its command line and a configuration file.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::UnixStream;
+use tokio::net::{TcpStream, UnixStream};
 
 use crate::client::Target;
 use crate::lab::Lab;
@@ -31,7 +32,35 @@ pub struct Proxy {
     state: PathBuf,
     http: SocketAddr,
     https: SocketAddr,
-    process: Process,
+    launch: Launch,
+    /// Where the two outputs of all its lives go.
+    logs: (PathBuf, PathBuf),
+    process: Option<Process>,
+}
+
+/// How the program is started, beside its configuration.
+#[derive(Debug, Clone, Default)]
+pub struct Launch {
+    /// What goes before the command line: a program that runs another one, and its arguments.
+    pub launcher: Vec<OsString>,
+    /// Variables added to the environment.
+    pub environment: Vec<(&'static str, OsString)>,
+}
+
+impl Launch {
+    /// Starts the program on a configuration file.
+    fn start(&self, lab: &Lab, config: &Path) -> Process {
+        let name = config.parent().map(name_of).unwrap_or_default();
+        let mut line = self.launcher.iter().cloned().chain([program().into()]);
+        let first = line.next().unwrap_or_default();
+        Process::start(lab, &name, first, |command| {
+            command
+                .args(line)
+                .args(["run", "--config"])
+                .arg(config)
+                .envs(self.environment.iter().map(|(name, value)| (name, value)));
+        })
+    }
 }
 
 impl Proxy {
@@ -49,13 +78,34 @@ impl Proxy {
     /// The same, with variables added to its environment.
     pub async fn start_in(
         lab: &Lab,
-        environment: &[(&str, &Path)],
+        environment: &[(&'static str, &Path)],
         top: &str,
         sites: &str,
     ) -> Self {
+        let launch = Launch {
+            environment: environment
+                .iter()
+                .map(|(name, value)| (*name, value.into()))
+                .collect(),
+            ..Launch::default()
+        };
+        let mut proxy = Self::prepare(lab, launch, top, sites);
+        proxy.start_again(lab).await;
+        proxy
+    }
+
+    /// Everything of a proxy but its process: a session changes what it will find, then starts it with
+    /// [`Proxy::start_again`].
+    pub fn prepare(lab: &Lab, launch: Launch, top: &str, sites: &str) -> Self {
         let folder = lab.folder("proxy");
         let (http, https) = (free_address(), free_address());
         let state = folder.join("state");
+        // Where nothing is served over TLS there is nothing to listen for.
+        let in_tls = sites.matches("[[site]]").count() > sites.matches("tls = \"off\"").count();
+        let secure = match in_tls {
+            true => format!("https = [\"{https}\"]"),
+            false => String::new(),
+        };
         let frame = format!(
             r#"state = "{state}"
 admin = "unix:{state}/admin.sock"
@@ -63,7 +113,7 @@ admin = "unix:{state}/admin.sock"
 
 [listen]
 http = ["{http}"]
-https = ["{https}"]
+{secure}
 
 [log]
 access = "stdout"
@@ -73,30 +123,64 @@ format = "json"
         );
         let config = folder.join("proxy.toml");
         fs::write(&config, format!("{frame}\n{sites}")).expect("the folder is ours");
-        let name = folder
-            .file_name()
-            .map_or(String::new(), |name| name.to_string_lossy().into_owned());
-        let process = Process::start(lab, &name, program(), |command| {
-            command
-                .args(["run", "--config"])
-                .arg(&config)
-                .envs(environment.iter().copied());
-        });
-        let mut proxy = Self {
+        Self {
             frame,
             config,
             state,
             http,
             https,
-            process,
-        };
-        let socket = proxy.state.join("admin.sock");
+            launch,
+            logs: lab.logs_of(&name_of(&folder)),
+            process: None,
+        }
+    }
+
+    /// Starts it, with its own configuration, state and addresses, and waits until it is ready.
+    pub async fn start_again(&mut self, lab: &Lab) {
+        let process = self.process.insert(self.launch.start(lab, &self.config));
+        let socket = self.state.join("admin.sock");
         eventually("the proxy is ready", PATIENCE, || {
-            proxy.process.assert_running();
+            process.assert_running();
             admin(socket.clone(), "/status")
         })
         .await;
-        proxy
+    }
+
+    /// The same, waiting no longer than until it takes connections.
+    pub async fn start_again_at_once(&mut self, lab: &Lab) {
+        let process = self.process.insert(self.launch.start(lab, &self.config));
+        let end = Instant::now() + PATIENCE;
+        while TcpStream::connect(self.http).await.is_err() {
+            process.assert_running();
+            assert!(Instant::now() < end, "the proxy takes no connections");
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    /// Kills it, with no chance to do anything more, and whatever has come of it by upgrades; gives
+    /// back once nothing of it runs.
+    pub async fn kill(&mut self) {
+        let process = self.process.take().expect("the proxy has been started");
+        // The whole group is killed with the guard.
+        drop(process);
+        eventually("nobody listens any more", PATIENCE, || async {
+            match TcpStream::connect(self.http).await {
+                Ok(_) => Err("somebody does"),
+                Err(_) => Ok(()),
+            }
+        })
+        .await;
+    }
+
+    /// Asks it to end as a service manager does, and waits until it has, without an error.
+    pub async fn stop(&mut self) {
+        let process = self.process.take().expect("the proxy has been started");
+        let status = process.stop(PATIENCE).await;
+        assert!(
+            status.success(),
+            "the proxy ended with {status}: {}",
+            self.log()
+        );
     }
 
     /// Its plain address, asked for `host`.
@@ -122,6 +206,11 @@ format = "json"
     /// Its configuration file.
     pub fn config(&self) -> &Path {
         &self.config
+    }
+
+    /// The folder of the durable cache.
+    pub fn cache(&self) -> PathBuf {
+        self.state.join("cache")
     }
 
     /// Replaces the sites in the configuration file; nothing else happens until a reload.
@@ -179,9 +268,18 @@ format = "json"
             .unwrap_or_else(|error| panic!("admin {path} is not JSON ({error}): {body}"))
     }
 
+    /// A number among its metrics.
+    pub async fn metric(&self, name: &str) -> Option<f64> {
+        let answer = admin(self.state.join("admin.sock"), "/metrics").await;
+        let text = answer.unwrap_or_else(|error| panic!("admin /metrics: {error}"));
+        text.lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))
+            .and_then(|number| number.trim().parse().ok())
+    }
+
     /// The access log so far: one object a request.
     pub fn access_log(&self) -> Vec<Value> {
-        json_lines(self.process.stdout())
+        json_lines(&self.logs.0)
             .into_iter()
             .filter(|line| line.get("status").is_some())
             .collect()
@@ -214,7 +312,7 @@ format = "json"
 
     /// What the daemon says about itself.
     pub fn log(&self) -> String {
-        fs::read_to_string(self.process.stderr()).unwrap_or_default()
+        fs::read_to_string(&self.logs.1).unwrap_or_default()
     }
 
     /// Fails the test where the daemon has panicked.
@@ -230,7 +328,8 @@ format = "json"
 
     /// Waits until the process that was started ends, and gives its exit code (128 + n for signal n).
     pub async fn ended(&mut self, deadline: Duration) -> i32 {
-        let status = self.process.wait(deadline).await;
+        let process = self.process.as_mut().expect("the proxy has been started");
+        let status = process.wait(deadline).await;
         status
             .code()
             .or_else(|| status.signal().map(|signal| 128 + signal))
@@ -239,7 +338,8 @@ format = "json"
 
     /// Asks it to end as a service manager does, and gives the exit code.
     pub async fn terminate(mut self, deadline: Duration) -> i32 {
-        self.process.signal(Signal::TERM);
+        let process = self.process.as_ref().expect("the proxy has been started");
+        process.signal(Signal::TERM);
         self.ended(deadline).await
     }
 
@@ -305,6 +405,13 @@ pub fn program() -> PathBuf {
                 test.display()
             )
         })
+}
+
+/// The last part of a folder's path.
+fn name_of(folder: &Path) -> String {
+    folder
+        .file_name()
+        .map_or(String::new(), |name| name.to_string_lossy().into_owned())
 }
 
 fn succeed(what: &str, output: &Output) {

@@ -4,6 +4,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use http::HeaderName;
+
 use super::{Check, DAY, ZERO, each};
 use crate::model::CacheRules;
 use crate::problem::{Key, quoted};
@@ -17,6 +19,9 @@ pub(super) struct Layer {
     stale: Option<Duration>,
     stale_if_error: Option<Duration>,
     session_cookies: BTreeSet<String>,
+    compress: Option<bool>,
+    keep: Option<bool>,
+    invalidate_by: Option<HeaderName>,
 }
 
 impl Layer {
@@ -28,6 +33,12 @@ impl Layer {
             stale: self.stale.or(other.stale),
             stale_if_error: self.stale_if_error.or(other.stale_if_error),
             session_cookies: &self.session_cookies | &other.session_cookies,
+            compress: self.compress.or(other.compress),
+            keep: self.keep.or(other.keep),
+            invalidate_by: self
+                .invalidate_by
+                .clone()
+                .or_else(|| other.invalidate_by.clone()),
         }
     }
 
@@ -39,6 +50,9 @@ impl Layer {
             stale: self.stale,
             stale_if_error: self.stale_if_error.unwrap_or(DAY),
             session_cookies: self.session_cookies.clone(),
+            compress: self.compress.unwrap_or(true),
+            keep: self.keep.unwrap_or(false),
+            invalidate_by: self.invalidate_by.clone(),
         }
     }
 
@@ -76,6 +90,12 @@ impl Check<'_, '_> {
             session_cookies: each(table.session_cookies.as_ref(), &key.key("session_cookies"))
                 .filter_map(|(key, name)| self.cookie(&key, name))
                 .collect(),
+            compress: table.compress,
+            keep: table.keep,
+            invalidate_by: table
+                .invalidate_by
+                .as_deref()
+                .and_then(|name| self.field(&key.key("invalidate_by"), name, None)),
         }
     }
 

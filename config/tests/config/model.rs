@@ -28,8 +28,8 @@ fn defaults_are_what_the_documentation_says() {
         ["[::]:443".parse().expect("an address")]
     );
     assert_eq!(
-        (proxy.cache.memory, proxy.cache.max_object),
-        (256 << 20, 16 << 20)
+        (proxy.cache.memory, proxy.cache.disk, proxy.cache.max_object),
+        (256 << 20, 10 << 30, 1 << 30)
     );
     assert_eq!(
         (proxy.limits.connections, proxy.limits.header_bytes),
@@ -103,7 +103,7 @@ fn keys_of_the_site_win_over_its_preset() {
     let site = &sound(&text).sites[0];
     assert!(site.restarting.is_empty());
     assert_eq!(site.cache.lifetime, Some(Duration::from_secs(300)));
-    assert_eq!(site.cache.stale, Some(Duration::from_secs(86_400)));
+    assert_eq!(site.cache.stale, Some(Duration::from_secs(7 * 86_400)));
     let cookies: Vec<_> = site
         .cache
         .session_cookies

@@ -5,14 +5,15 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Method, Request, StatusCode, header};
+use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
-use super::{Done, DrainRequest, Refused, UpgradeRequest};
+use super::fetch::{Answer, Wish};
+use super::{Done, DrainRequest, PurgeRequest, Purged, Refused, UpgradeRequest};
 use crate::status::Status;
 
 /// Why a command got no answer, or not the one it wanted.
@@ -114,17 +115,49 @@ impl Client {
             .await
     }
 
+    /// `POST /purge`; how much was purged, also in words.
+    pub async fn purge(&self, what: &PurgeRequest) -> Result<Purged, ClientError> {
+        self.post("/purge", what).await
+    }
+
+    /// `POST /fetch`; what came.
+    pub async fn fetch(&self, wish: &Wish) -> Result<Answer, ClientError> {
+        let wish = serde_json::to_vec(wish).map_err(|error| self.exchange(error))?;
+        let response = self.call_whole(Method::POST, "/fetch", wish.into()).await?;
+        let (parts, body) = response.into_parts();
+        Answer::read(parts.headers, body)
+            .ok_or_else(|| self.exchange("the answer has no x-fetch-status"))
+    }
+
     async fn change(&self, path: &str, body: &impl Serialize) -> Result<String, ClientError> {
+        self.post(path, body).await.map(|Done { message }| message)
+    }
+
+    async fn post<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, ClientError> {
         let body = match serde_json::to_vec(body) {
             Ok(body) if body == b"null" => Bytes::new(),
             Ok(body) => body.into(),
             Err(error) => return Err(self.exchange(error)),
         };
         let answer = self.call(Method::POST, path, body).await?;
-        self.parse(&answer).map(|Done { message }| message)
+        self.parse(&answer)
     }
 
     async fn call(&self, method: Method, path: &str, body: Bytes) -> Result<Bytes, ClientError> {
+        let response = self.call_whole(method, path, body).await?;
+        Ok(response.into_body())
+    }
+
+    async fn call_whole(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+    ) -> Result<Response<Bytes>, ClientError> {
         let silent = |_| ClientError::Silent {
             path: self.socket.clone(),
             limit: LIMIT,
@@ -139,7 +172,7 @@ impl Client {
         method: Method,
         path: &str,
         body: Bytes,
-    ) -> Result<Bytes, ClientError> {
+    ) -> Result<Response<Bytes>, ClientError> {
         let stream = UnixStream::connect(&self.socket)
             .await
             .map_err(|error| self.unreachable(error))?;
@@ -158,19 +191,19 @@ impl Client {
             .send_request(request)
             .await
             .map_err(|error| self.exchange(error))?;
-        let status = response.status();
-        let body = Limited::new(response.into_body(), ANSWER_BYTES)
+        let (parts, body) = response.into_parts();
+        let body = Limited::new(body, ANSWER_BYTES)
             .collect()
             .await
             .map_err(|error| self.exchange(error))?
             .to_bytes();
         connection.abort();
-        if status == StatusCode::OK {
-            return Ok(body);
+        if parts.status == StatusCode::OK {
+            return Ok(Response::from_parts(parts, body));
         }
         match serde_json::from_slice(&body) {
             Ok(Refused { error }) => Err(ClientError::Refused(error)),
-            Err(_) => Err(self.exchange(format!("it answered {status}"))),
+            Err(_) => Err(self.exchange(format!("it answered {}", parts.status))),
         }
     }
 

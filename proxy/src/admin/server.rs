@@ -13,10 +13,11 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{RwLock, Semaphore, watch};
 use tokio::task::JoinSet;
 
-use super::{Control, Done, DrainRequest, Refused, UpgradeRequest};
+use super::fetch::{self, Wish};
+use super::{Control, Done, DrainRequest, PurgeRequest, Refused, UpgradeRequest};
 
 /// Answers the admin API until `stop` resolves; then accepts no more, and returns once answers
 /// under way are sent.
@@ -28,6 +29,9 @@ pub async fn serve(
     let admin = Arc::new(Admin {
         control,
         changes: Arc::new(Semaphore::new(1)),
+        upgrading: Arc::default(),
+        purges: Arc::new(Semaphore::new(PURGES)),
+        fetches: Semaphore::new(FETCHES),
     });
     let slots = Arc::new(Semaphore::new(CONNECTIONS));
     let (stopping, stopped) = watch::channel(false);
@@ -67,6 +71,12 @@ struct Admin {
     control: Arc<dyn Control>,
     /// One reload or upgrade at a time.
     changes: Arc<Semaphore>,
+    /// Written by an upgrade, read by each purge: the new process must not miss one.
+    upgrading: Arc<RwLock<()>>,
+    /// Purges at once.
+    purges: Arc<Semaphore>,
+    /// Room for the bodies of responses that were fetched.
+    fetches: Semaphore,
 }
 
 /// One connection, to its end.
@@ -109,8 +119,12 @@ async fn respond(admin: Arc<Admin>, request: Request<Incoming>) -> Response<Full
         (&Method::POST, "/reload") => reload(&admin).await,
         (&Method::POST, "/upgrade") => upgrade(&admin, request.into_body()).await,
         (&Method::POST, "/drain") => drain(&admin, request.into_body()).await,
+        (&Method::POST, "/purge") => purge(&admin, request.into_body()).await,
+        (&Method::POST, "/fetch") => page(&admin, request.into_body()).await,
         (_, "/" | "/status" | "/metrics") => Err(Refusal::Method("GET")),
-        (_, "/reload" | "/upgrade" | "/drain") => Err(Refusal::Method("POST")),
+        (_, "/reload" | "/upgrade" | "/drain" | "/purge" | "/fetch") => {
+            Err(Refusal::Method("POST"))
+        }
         _ => Err(Refusal::Path),
     };
     result.unwrap_or_else(Refusal::into_response)
@@ -124,14 +138,16 @@ async fn upgrade(
     admin: &Arc<Admin>,
     body: impl Body<Data: Send, Error: Into<BoxError>>,
 ) -> Result<Response<Full<Bytes>>, Refusal> {
-    let UpgradeRequest { program } = read(body).await?;
+    let UpgradeRequest { program } = read(body, BODY_BYTES).await?;
     if program.as_ref().is_some_and(|path| !path.is_absolute()) {
         return Err(Refusal::Body("program must be an absolute path".into()));
     }
-    change(
-        admin,
-        |control| async move { control.upgrade(program).await },
-    )
+    let upgrading = admin.upgrading.clone();
+    change(admin, |control| async move {
+        // Purges under way end first; others are refused from here on.
+        let _alone = upgrading.write_owned().await;
+        control.upgrade(program).await
+    })
     .await
 }
 
@@ -139,14 +155,49 @@ async fn drain(
     admin: &Arc<Admin>,
     body: impl Body<Data: Send, Error: Into<BoxError>>,
 ) -> Result<Response<Full<Bytes>>, Refusal> {
-    let DrainRequest { deadline_seconds } = read(body).await?;
+    let DrainRequest { deadline_seconds } = read(body, BODY_BYTES).await?;
     let deadline = deadline_seconds
         .map(Duration::try_from_secs_f64)
         .transpose()
         .map_err(|error| Refusal::Body(format!("deadline_seconds: {error}")))?;
     // Never refused for another change under way: an operator who drains wants to stop now.
     let control = admin.control.clone();
-    finish(tokio::spawn(async move { control.drain(deadline).await })).await
+    let draining = async move { control.drain(deadline).await.map(done) };
+    finish(tokio::spawn(draining)).await
+}
+
+async fn purge(
+    admin: &Arc<Admin>,
+    body: impl Body<Data: Send, Error: Into<BoxError>>,
+) -> Result<Response<Full<Bytes>>, Refusal> {
+    let wanted: PurgeRequest = read(body, PURGE_BYTES).await?;
+    let sites = admin.control.status().sites;
+    let what = wanted.check(&sites).map_err(Refusal::Control)?;
+    // Never closed, so that a turn always comes.
+    let turn = admin.purges.clone().acquire_owned().await.ok();
+    let stays = admin.upgrading.clone().try_read_owned();
+    let stays = stays.map_err(|_| Refusal::Upgrading)?;
+    let control = admin.control.clone();
+    finish(tokio::spawn(async move {
+        let done = control.purge(what).await;
+        drop((turn, stays));
+        done
+    }))
+    .await
+}
+
+/// Ends with the client that asked: nothing changes that others would have to know of.
+async fn page(
+    admin: &Arc<Admin>,
+    body: impl Body<Data: Send, Error: Into<BoxError>>,
+) -> Result<Response<Full<Bytes>>, Refusal> {
+    let wish: Wish = read(body, BODY_BYTES).await?;
+    // Never closed, so that a turn always comes.
+    let _turn = admin.fetches.acquire().await;
+    let fetched = admin.control.fetch(&wish).await;
+    fetched
+        .map(|fetched| fetch::response(&wish, fetched))
+        .map_err(Refusal::Control)
 }
 
 /// Runs one change at a time, to its end even where the client goes away.
@@ -164,31 +215,37 @@ where
         .map_err(|_| Refusal::Busy)?;
     let running = run(admin.control.clone());
     finish(tokio::spawn(async move {
-        let done = running.await;
+        let outcome = running.await;
         drop(turn);
-        done
+        outcome.map(done)
     }))
     .await
 }
 
-async fn finish(
-    task: tokio::task::JoinHandle<Result<String, String>>,
+fn done(message: String) -> Done {
+    Done { message }
+}
+
+/// The answer to something that runs to its end even where the client goes away.
+async fn finish<T: Serialize>(
+    task: tokio::task::JoinHandle<Result<T, String>>,
 ) -> Result<Response<Full<Bytes>>, Refusal> {
     match task.await {
-        Ok(Ok(message)) => Ok(json(StatusCode::OK, &Done { message })),
+        Ok(Ok(answer)) => Ok(json(StatusCode::OK, &answer)),
         Ok(Err(reason)) => Err(Refusal::Control(reason)),
         Err(error) => Err(Refusal::Broken(error.to_string())),
     }
 }
 
-/// The body as JSON; an empty one is the default.
+/// The body as JSON, of so many bytes at the most; an empty one is the default.
 async fn read<T: DeserializeOwned + Default>(
     body: impl Body<Data: Send, Error: Into<BoxError>>,
+    bytes: usize,
 ) -> Result<T, Refusal> {
-    let collected = tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, BODY_BYTES).collect());
+    let collected = tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, bytes).collect());
     let body = match collected.await {
         Err(_) => return Err(Refusal::Slow),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => return Err(Refusal::TooLarge),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => return Err(Refusal::TooLarge(bytes)),
         Ok(Err(error)) => return Err(Refusal::Body(error.to_string())),
         Ok(Ok(body)) => body.to_bytes(),
     };
@@ -203,9 +260,10 @@ enum Refusal {
     Path,
     Method(&'static str),
     Body(String),
-    TooLarge,
+    TooLarge(usize),
     Slow,
     Busy,
+    Upgrading,
     Control(String),
     Broken(String),
 }
@@ -225,9 +283,9 @@ impl Refusal {
                 return response;
             }
             Self::Body(error) => (StatusCode::BAD_REQUEST, format!("the body: {error}")),
-            Self::TooLarge => (
+            Self::TooLarge(bytes) => (
                 StatusCode::PAYLOAD_TOO_LARGE,
-                format!("the body has more than {BODY_BYTES} bytes"),
+                format!("the body has more than {bytes} bytes"),
             ),
             Self::Slow => (
                 StatusCode::REQUEST_TIMEOUT,
@@ -236,6 +294,10 @@ impl Refusal {
             Self::Busy => (
                 StatusCode::CONFLICT,
                 "another reload or upgrade is under way".into(),
+            ),
+            Self::Upgrading => (
+                StatusCode::CONFLICT,
+                "an upgrade is under way: purge again when it is done".into(),
             ),
             Self::Control(error) => (StatusCode::UNPROCESSABLE_ENTITY, error),
             Self::Broken(error) => (StatusCode::INTERNAL_SERVER_ERROR, error),
@@ -274,6 +336,9 @@ GET  /metrics   every metric, in Prometheus' text format
 POST /reload    read the configuration again; on a problem the old one stays
 POST /upgrade   replace the running program; {\"program\": \"/path\"} names another one
 POST /drain     stop accepting and end; {\"deadline_seconds\": 30} bounds the wait
+POST /purge     make stored responses stale: {\"urls\": [], \"prefixes\": [], \"tags\": [], \"sites\": []};
+                with \"hard\": true they are not served once more; beside tags, sites say whose
+POST /fetch     a page through the cache; {\"url\": \"https://...\", \"encoding\": \"br\", \"body\": false}
 ";
 
 const TEXT: &str = "text/plain; charset=utf-8";
@@ -281,6 +346,12 @@ const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
 /// A person, a script and a scraper at a time are three.
 const CONNECTIONS: usize = 32;
 const BODY_BYTES: usize = 16 * 1024;
+/// A thousand URLs of usual length.
+const PURGE_BYTES: usize = 256 * 1024;
+/// Each may write to the disk.
+const PURGES: usize = 8;
+/// Each holds a body in memory.
+const FETCHES: usize = 8;
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Accepting fails when descriptors run out, which trying again at once does not mend.

@@ -7,11 +7,16 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
+use http::{HeaderValue, StatusCode, header};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Notify;
 
 use super::*;
+use crate::cache::scope::Scope;
+use crate::downstream::ResponseHead;
+use crate::status::SiteStatus;
 
 #[tokio::test]
 async fn each_command_reaches_the_daemon() {
@@ -33,6 +38,38 @@ async fn each_command_reaches_the_daemon() {
         client.drain(deadline).await.unwrap(),
         "draining for Some(1.5s)"
     );
+    let pages = PurgeRequest {
+        urls: vec![
+            "https://www.a.example/b".into(),
+            "https://www.a.example/".into(),
+        ],
+        hard: true,
+        ..PurgeRequest::default()
+    };
+    assert_eq!(client.purge(&pages).await.unwrap(), Purged::new(2, true));
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn a_page_is_fetched_with_its_status_and_what_was_kept_of_its_body() {
+    let daemon = Daemon::start();
+    let client = daemon.client();
+    let mut wish = Wish {
+        url: "https://a.example/".to_owned(),
+        encoding: Some("br".to_owned()),
+        body: true,
+    };
+    let answer = client.fetch(&wish).await.unwrap();
+    assert_eq!(answer.status, StatusCode::NOT_FOUND);
+    assert_eq!(answer.field(&header::LOCATION), Some("br"));
+    assert_eq!(&answer.body[..], b"xxxxxxxxx");
+    assert!(answer.cut);
+    wish.body = false;
+    let answer = client.fetch(&wish).await.unwrap();
+    assert!(answer.body.is_empty() && !answer.cut);
+    wish.url = "https://b.example/".to_owned();
+    let error = client.fetch(&wish).await.unwrap_err();
+    assert_eq!(error.to_string(), "https://b.example/ is not here");
     daemon.stop().await;
 }
 
@@ -48,6 +85,23 @@ async fn a_request_that_makes_no_sense_is_answered() {
         ("GET /nothing", 404, "no such path; GET / lists them"),
         ("POST /status", 405, "this path wants GET"),
         ("GET /reload", 405, "this path wants POST"),
+        ("GET /purge", 405, "this path wants POST"),
+        ("POST /purge", 422, "nothing was named to be purged"),
+        (
+            "POST /purge {\"url\":\"https://www.a.example/\"}",
+            400,
+            "the body: unknown field",
+        ),
+        (
+            "POST /purge {\"urls\":[\"/\"],\"tags\":[\"\"]}",
+            422,
+            "nothing was purged:\\n/: not a whole URL\\n  hint: https://www.a.example/\\ntag ''",
+        ),
+        (
+            "POST /purge {\"tags\":[\"refused\"]}",
+            422,
+            "the double refuses it",
+        ),
         ("POST /upgrade {", 400, "the body: EOF while parsing"),
         (
             "POST /upgrade {\"programm\":\"x\"}",
@@ -101,6 +155,18 @@ async fn a_request_that_makes_no_sense_is_answered() {
         "POST /upgrade HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 17408\r\n\r\n";
     let answer = daemon.send(&format!("{head}{large}")).await;
     assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
+    // A purge may be larger than other requests, to a bound of its own.
+    for (bytes, wanted) in [
+        (200 * 1024, "not a whole URL"),
+        (300 * 1024, "more than 262144 bytes"),
+    ] {
+        let large = PurgeRequest {
+            urls: vec!["x".repeat(bytes)],
+            ..PurgeRequest::default()
+        };
+        let refused = daemon.client().purge(&large).await.unwrap_err();
+        assert!(refused.to_string().contains(wanted), "{refused}");
+    }
     let answer = daemon.send("what is this\r\n\r\n").await;
     assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
     daemon.stop().await;
@@ -129,6 +195,48 @@ async fn one_change_at_a_time_and_to_its_end() {
         refused = client.reload().await.unwrap_err();
     }
     assert!(refused.to_string().starts_with("line 3"));
+    daemon.stop().await;
+}
+
+/// The process that takes over reads what has been purged, and must not miss a purge.
+#[tokio::test]
+async fn purges_beside_each_other_but_not_beside_an_upgrade() {
+    let daemon = Daemon::start();
+    let purge = |url: &str| {
+        let (client, url) = (daemon.client(), url.to_owned());
+        let what = PurgeRequest {
+            urls: vec![url],
+            ..PurgeRequest::default()
+        };
+        tokio::spawn(async move { client.purge(&what).await })
+    };
+    let slow = purge("https://www.a.example/slow");
+    eventually(|| daemon.control.purges.load(Ordering::SeqCst) == 1).await;
+    let beside = purge("https://www.a.example/").await.unwrap().unwrap();
+    assert_eq!(beside, Purged::new(1, false));
+
+    // An upgrade waits for the one under way; no other begins meanwhile.
+    let client = daemon.client();
+    let upgrading = tokio::spawn(async move { client.upgrade(Some("/slow".into())).await });
+    let refused = loop {
+        if let Err(refused) = purge("https://www.a.example/").await.unwrap() {
+            break refused;
+        }
+    };
+    let wanted = "an upgrade is under way: purge again when it is done";
+    assert_eq!(refused.to_string(), wanted);
+    assert_eq!(daemon.control.upgrades.load(Ordering::SeqCst), 0);
+
+    // Whoever asked goes away; the purge does not.
+    slow.abort();
+    daemon.control.purge_on.notify_one();
+    eventually(|| daemon.control.upgrades.load(Ordering::SeqCst) == 1).await;
+    assert_eq!(daemon.control.slow_purges.load(Ordering::SeqCst), 1);
+    let refused = purge("https://www.a.example/").await.unwrap().unwrap_err();
+    assert_eq!(refused.to_string(), wanted);
+    daemon.control.proceed.notify_one();
+    upgrading.await.unwrap().unwrap();
+    purge("https://www.a.example/").await.unwrap().unwrap();
     daemon.stop().await;
 }
 
@@ -218,6 +326,11 @@ struct Double {
     /// Counts an upgrade when it begins and again when it ends.
     upgrades: AtomicUsize,
     proceed: Notify,
+    /// Purges that have begun.
+    purges: AtomicUsize,
+    /// Purges that had to wait, and have ended.
+    slow_purges: AtomicUsize,
+    purge_on: Notify,
 }
 
 #[async_trait]
@@ -241,6 +354,33 @@ impl Control for Double {
 
     async fn drain(&self, deadline: Option<Duration>) -> Result<String, String> {
         Ok(format!("draining for {deadline:?}"))
+    }
+
+    async fn purge(&self, what: Purge) -> Result<Purged, String> {
+        self.purges.fetch_add(1, Ordering::SeqCst);
+        if *what.scopes == [Scope::tag("www.a.example", b"refused")] {
+            return Err("the double refuses it".into());
+        }
+        if what.pages.iter().any(|url| url.path_and_query() == "/slow") {
+            self.purge_on.notified().await;
+            self.slow_purges.fetch_add(1, Ordering::SeqCst);
+        }
+        Ok(Purged::new(what.scopes.len() as u64, what.hard))
+    }
+
+    async fn fetch(&self, wish: &Wish) -> Result<Fetched, String> {
+        if wish.url != "https://a.example/" {
+            return Err(format!("{} is not here", wish.url));
+        }
+        let mut head = ResponseHead::new(StatusCode::NOT_FOUND);
+        let encoding = wish.encoding.as_deref().unwrap_or_default();
+        let encoding = HeaderValue::from_str(encoding).unwrap();
+        head.headers.insert(header::LOCATION, encoding);
+        Ok(Fetched {
+            head,
+            length: 10,
+            body: Bytes::from(vec![b'x'; wish.bound().min(9)]),
+        })
     }
 
     fn metrics(&self) -> String {
@@ -304,6 +444,11 @@ fn example() -> Status {
     Status {
         version: "0.1.0".into(),
         pid: 7,
+        sites: vec![SiteStatus {
+            names: vec!["www.a.example".into()],
+            tls: "files".into(),
+            ..SiteStatus::default()
+        }],
         ..Status::default()
     }
 }

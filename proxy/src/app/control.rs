@@ -8,8 +8,10 @@ use async_trait::async_trait;
 use sovereign_config::model::Proxy;
 
 use super::{App, Stop, load_set};
-use crate::admin::{self, Control};
+use crate::admin::fetch::Wish;
+use crate::admin::{self, Control, Purge, Purged};
 use crate::handover::{self, Handover, News, Sockets, announce};
+use crate::internal::{self, Fetched};
 use crate::listener::{Listener, name, wanted};
 use crate::shared::Live;
 use crate::status::Status;
@@ -137,9 +139,13 @@ impl App {
         let sockets = self
             .sockets()
             .map_err(|error| format!("duplicating the listening sockets: {error}"))?;
-        let pid = handover::offer(&program, &self.args, sockets, UPGRADE)
-            .await
-            .map_err(|error| format!("{:#}", anyhow::Error::from(error)))?;
+        // From here on what is stored belongs to the new process; this one still reads it.
+        self.shared.cache.pause().await;
+        let offered = handover::offer(&program, &self.args, sockets, UPGRADE).await;
+        let pid = offered.map_err(|error| {
+            self.shared.cache.resume();
+            format!("{:#}", anyhow::Error::from(error))
+        })?;
         // The socket belongs to the new process from here on; a daemon that only drains still answers.
         self.admin_stop.send_replace(true);
         self.stop.send_replace(Some(Stop {
@@ -157,6 +163,7 @@ impl App {
         for listener in &*self.listeners.lock() {
             sockets.add(listener.name.clone(), listener)?;
         }
+        sockets.add(self.lock.name.clone(), &self.lock)?;
         let admin = self.shared.live().config.admin.display().to_string();
         sockets.add(format!("admin {admin}"), &*self.admin)?;
         if let Some(demonstration) = &self.demonstration {
@@ -193,6 +200,28 @@ impl Control for Handle {
         Ok(format!(
             "draining {open} {connections}, for {deadline:?} at the most"
         ))
+    }
+
+    async fn purge(&self, what: Purge) -> Result<Purged, String> {
+        let cache = self.0.shared.cache.clone();
+        let purged = tokio::task::spawn_blocking(move || {
+            let purged = Purged::new(cache.purge(&what.scopes, &what.pages, what.hard), what.hard);
+            // In force already; on disk it outlives a power cut as well.
+            match cache.purges().flush() {
+                Ok(()) => purged,
+                Err(error) => purged.until_restart(&error),
+            }
+        });
+        let purged = purged.await.map_err(|error| error.to_string())?;
+        self.0.shared.metrics.purges.inc();
+        tracing::info!("{}", purged.message);
+        Ok(purged)
+    }
+
+    async fn fetch(&self, wish: &Wish) -> Result<Fetched, String> {
+        let (scheme, host, target) = wish.parts()?;
+        let asking = internal::asking(wish.encoding.as_deref());
+        internal::fetch(&self.0.shared, scheme, host, target, asking, wish.bound()).await
     }
 
     fn metrics(&self) -> String {

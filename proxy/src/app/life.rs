@@ -80,6 +80,9 @@ impl App {
         if !how.replaced {
             admin::remove(&self.shared.live().config.admin);
         }
+        if !how.replaced {
+            self.shared.cache.close().await;
+        }
         self.shared.access_log.close();
     }
 

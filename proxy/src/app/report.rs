@@ -7,10 +7,12 @@ use time::format_description::well_known::Rfc3339;
 
 use super::App;
 use crate::access_log::since;
+use crate::cache::Usage;
 use crate::pool::{Member, State};
 use crate::route::Site;
 use crate::status::{
-    CacheStatus, CertificateStatus, ReloadStatus, SiteStatus, Status, UpstreamState, UpstreamStatus,
+    CacheStatus, CertificateStatus, DiskStatus, ReloadStatus, SiteStatus, Status, UpstreamState,
+    UpstreamStatus,
 };
 use crate::tls::{CertificateInfo, Source};
 use sovereign_config::model::Tls;
@@ -34,7 +36,7 @@ impl App {
             .fold([0; 4], |sum, one| {
                 std::array::from_fn(|at| sum[at] + one[at])
             });
-        let (memory_bytes, memory_limit, objects) = self.shared.cache.usage();
+        let usage = self.shared.cache.usage();
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
@@ -56,9 +58,10 @@ impl App {
                 .map(of_certificate)
                 .collect(),
             cache: CacheStatus {
-                memory_bytes,
-                memory_limit,
-                objects,
+                memory_bytes: usage.memory,
+                memory_limit: usage.memory_limit,
+                objects: usage.objects,
+                disk: of_disk(&usage),
                 hits,
                 misses,
                 stale,
@@ -103,6 +106,21 @@ fn of_site(site: &Site) -> SiteStatus {
         requests: site.metrics.requests(),
         hit_ratio: ratio(hits, misses, stale),
         upstreams: members.map(of_member).collect(),
+    }
+}
+
+fn of_disk(usage: &Usage) -> DiskStatus {
+    let Some(disk) = &usage.disk else {
+        return DiskStatus::default();
+    };
+    DiskStatus {
+        health: disk.health.as_str().to_owned(),
+        bytes: disk.bytes,
+        limit: disk.limit,
+        objects: disk.records,
+        not_stored: disk.not_stored,
+        corrupt: disk.corrupt,
+        error: disk.last_error.clone().or_else(|| usage.journal.clone()),
     }
 }
 

@@ -110,7 +110,7 @@ fn none_match(request: &HeaderMap, validators: &Validators) -> bool {
 }
 
 /// Takes the next entity tag off a list; what is none is taken up to the next comma, to match only its like.
-fn next_tag<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
+pub(super) fn next_tag<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
     let start = rest
         .iter()
         .position(|b| !b.is_ascii_whitespace() && *b != b',')?;

@@ -8,16 +8,21 @@ use std::time::SystemTime;
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Method, StatusCode};
+use tokio::sync::OwnedSemaphorePermit;
 
+use super::body::{Body, Room, counted};
 use super::control::{RequestDirectives, ResponseControl};
-use super::entry::Entry;
-use super::flight::{Flight, LiveHead, Shared};
+use super::disk::Spool;
+use super::entry::{Entry, Origin};
+use super::flight::{AHEAD, Flight, LiveHead, Shared};
 use super::freshness::{Freshness, Policy};
 use super::key::Key;
+use super::meta::Meta;
+use super::purge::Verdict;
 use super::reuse::{self, OnError};
 use super::storable::{Exchange, NotStored, storable, stored_headers};
 use super::vary::{Vary, variant_key};
-use super::{Cache, Room, conditional, update};
+use super::{Cache, Owner, clock, coding, conditional, scope, update};
 use crate::downstream::{BodyError, BodyLength, Downstream, ResponseHead};
 use crate::response::{self, Failure};
 
@@ -30,6 +35,7 @@ pub struct Fill {
     request: Arc<HeaderMap>,
     directives: RequestDirectives,
     policy: Policy,
+    owner: Owner,
     stale: Option<Arc<Entry>>,
     requested: SystemTime,
     progress: Progress,
@@ -46,10 +52,20 @@ struct Storing {
     head: ResponseHead,
     freshness: Freshness,
     received: SystemTime,
+    origin: Origin,
     length: Option<u64>,
     have: u64,
-    rooms: Vec<Room>,
+    /// What it takes of the memory.
+    room: Room,
+    /// Where it goes when it is too large for memory.
+    spool: Option<Streaming>,
 }
+
+/// A place on disk, and the turn that goes with it.
+type Streaming = (Spool, OwnedSemaphorePermit);
+
+/// What a body takes of the memory on its way to disk: what readers may want, and what waits to be written.
+const ON_ITS_WAY: u64 = AHEAD as u64 + 256 * 1024;
 
 /// How a fetch ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,6 +88,7 @@ impl Fill {
         key: Key,
         request: Arc<HeaderMap>,
         policy: Policy,
+        owner: Owner,
         stale: Option<Arc<Entry>>,
     ) -> Self {
         Self {
@@ -82,6 +99,7 @@ impl Fill {
             key,
             request,
             policy,
+            owner,
             stale,
             progress: Progress::Waiting,
         }
@@ -115,24 +133,44 @@ impl Fill {
             return Filled::AskAgain;
         }
         let now = SystemTime::now();
+        let mut merged = stale.head.headers.clone();
+        update::merge(&mut merged, &head.headers);
+        let Some(origin) = self.origin(&merged) else {
+            self.cache.remove(self.key.as_str());
+            self.stale = None;
+            return Filled::AskAgain;
+        };
         let refreshed = stale.refreshed(
             &head.headers,
             &self.request,
             self.requested,
             now,
             &self.policy,
+            origin,
         );
         let entry = Arc::new(refreshed);
         let control = ResponseControl::of(&entry.head.headers);
-        let judged = self.judge(&entry.head, &control, &entry.freshness);
+        let judged = self.judge(&entry.head, &control, entry.stated());
         if judged.is_ok() && !self.flight.is_outdated() {
-            self.cache.insert(self.key.as_str(), entry.clone());
+            self.cache
+                .refresh(self.key.as_str(), self.owner.lane, entry.clone());
         } else {
             self.cache.remove(self.key.as_str());
         }
         self.flight.landed(entry, head.status.as_u16());
         self.cache.flights().close(&self.flight);
         Filled::Done
+    }
+
+    /// What a response with these fields belongs to; `None` where it names too many tags to be
+    /// purged by all of them.
+    fn origin(&self, headers: &HeaderMap) -> Option<Origin> {
+        let scopes = scope::scopes_of(&self.owner.site, &self.key, headers);
+        (!scopes.too_many).then_some(Origin {
+            born: self.flight.born,
+            scopes: scopes.list,
+            compress: self.owner.compress,
+        })
     }
 
     fn judge(
@@ -154,7 +192,7 @@ impl Fill {
         })
     }
 
-    fn begin(&mut self, mut head: ResponseHead, length: BodyLength) {
+    async fn begin(&mut self, mut head: ResponseHead, length: BodyLength) {
         let received = SystemTime::now();
         let control = ResponseControl::of(&head.headers);
         let freshness = Freshness::of(
@@ -170,29 +208,36 @@ impl Fill {
             BodyLength::None => Some(0),
             BodyLength::Unknown | BodyLength::Upgrade => None,
         };
-        let (refused, room) = match self.judge(&head, &control, &freshness) {
-            Err(reason) => (Some(reason.as_str()), None),
-            Ok(()) if known.unwrap_or(0) > self.cache.max_object() => (Some("too-large"), None),
-            Ok(()) => match self.cache.take_room(known.unwrap_or(0)) {
-                None => (Some("no-room"), None),
-                room => (None, room),
+        let judged = self.judge(&head, &control, &freshness);
+        let prepared = match judged {
+            Err(reason) => Err(reason.as_str()),
+            Ok(()) if known.unwrap_or(0) > self.cache.max_object() => Err("too-large"),
+            Ok(()) => match self.origin(&head.headers) {
+                None => Err("too-many-tags"),
+                Some(origin) => self.place(known).await.map(|place| (origin, place)),
             },
         };
-        let stored_head = room.as_ref().map(|_| ResponseHead {
-            status: head.status,
-            headers: stored_headers(&head.headers, &control, received),
-        });
         let names = match Vary::of(&head.headers) {
             Vary::By(names) => names,
             Vary::Star => Box::default(),
         };
-        let stored = match refused {
-            Some(reason) => Err(reason),
-            None => Ok(Shared {
+        let stored = match &prepared {
+            Err(reason) => Err(*reason),
+            Ok((origin, _)) => Ok(Shared {
                 variant: variant_key(&names, &self.request),
                 names,
                 ttl: freshness.ttl(received),
+                scopes: origin.scopes.clone(),
+                compress: origin.compress
+                    && known.is_some_and(|length| {
+                        length <= self.cache.max_in_memory()
+                            && coding::is_worth_it(head.status, &head.headers, length)
+                    }),
             }),
+        };
+        let stored_head = ResponseHead {
+            status: head.status,
+            headers: stored_headers(&head.headers, &control, received),
         };
         response::date(&mut head.headers);
         self.flight.live(LiveHead {
@@ -200,50 +245,146 @@ impl Fill {
             length: known,
             stored,
         });
-        match stored_head.zip(room) {
-            Some((head, room)) => {
+        match prepared {
+            Ok((origin, (room, spool))) => {
+                if let Some((spool, _)) = &spool {
+                    self.flight.goes_to_disk(spool.tail());
+                }
                 self.progress = Progress::Storing(Box::new(Storing {
-                    head,
+                    head: stored_head,
                     freshness,
                     received,
+                    origin,
                     length: known,
                     have: 0,
-                    rooms: vec![room],
+                    room,
+                    spool,
                 }));
             }
-            None => self.pass_on(refused),
+            Err(reason) => self.pass_on(Some(reason)),
         }
+    }
+
+    /// Where a body will be kept: room in memory, or a place on disk and room for what is on its way there.
+    async fn place(&self, length: Option<u64>) -> Result<(Room, Option<Streaming>), &'static str> {
+        let expected = length.unwrap_or(0);
+        let spool = match expected > self.cache.max_in_memory() {
+            false => None,
+            true => match self.cache.spool(self.owner.lane, length).await {
+                None => return Err("no-disk"),
+                spool => spool,
+            },
+        };
+        let bytes = if spool.is_some() {
+            ON_ITS_WAY
+        } else {
+            expected
+        };
+        let room = self.cache.take_room(bytes).ok_or("no-room")?;
+        Ok((room, spool))
+    }
+
+    /// A body of unknown length has become too large for memory: what has come goes to disk first.
+    async fn spill(&mut self) -> Result<(), &'static str> {
+        let lane = self.owner.lane;
+        let Progress::Storing(storing) = &mut self.progress else {
+            return Ok(());
+        };
+        let (mut spool, turn) = self.cache.spool(lane, None).await.ok_or("no-disk")?;
+        for piece in self.flight.pieces() {
+            spool.append(piece).await.map_err(|_| "disk")?;
+        }
+        self.flight.goes_to_disk(spool.tail());
+        storing.spool = Some((spool, turn));
+        Ok(())
+    }
+
+    /// Takes a piece up; says why it cannot be stored any more.
+    async fn keep(&mut self, chunk: &Bytes) -> Result<(), &'static str> {
+        let (most, in_memory) = (self.cache.max_object(), self.cache.max_in_memory());
+        let Progress::Storing(storing) = &mut self.progress else {
+            return Ok(());
+        };
+        storing.have += chunk.len() as u64;
+        if storing.have > most {
+            return Err("too-large");
+        }
+        if storing.spool.is_none() && storing.have > in_memory {
+            self.spill().await?;
+        }
+        let Progress::Storing(storing) = &mut self.progress else {
+            return Ok(());
+        };
+        match &mut storing.spool {
+            Some((spool, _)) => spool.append(chunk.clone()).await.map_err(|_| "disk")?,
+            None if storing.length.is_none() => {
+                let room = self.cache.take_room(chunk.len() as u64);
+                storing.room.join(room.ok_or("no-room")?);
+            }
+            None => {}
+        }
+        Ok(())
     }
 
     /// From here on the response is only passed to who reads it now.
     fn pass_on(&mut self, refused: Option<&'static str>) {
-        self.progress = Progress::Passing;
+        let before = std::mem::replace(&mut self.progress, Progress::Passing);
         self.flight.stop_keeping();
         self.cache.flights().close(&self.flight);
-        if refused != Some("no-room") {
+        // What is for want of room, or of a disk, may be stored the next time.
+        if !matches!(refused, Some("no-room" | "no-disk" | "disk")) {
             self.cache.mark_unshared(self.key.as_str());
         }
         // What the origin says now takes the place of what it said before.
         if self.stale.is_some() {
             self.cache.remove(self.key.as_str());
         }
+        if let Progress::Storing(storing) = before {
+            // Its readers may still need what was written.
+            drop(storing.room);
+        }
     }
 
-    fn store(&self, storing: Storing, pieces: &[Bytes]) {
+    async fn store(&self, storing: Storing, pieces: Vec<Bytes>) {
+        let key = self.key.as_str();
+        if let Some((spool, _turn)) = storing.spool {
+            let meta = Meta::new(
+                storing.head,
+                storing.freshness,
+                &self.request,
+                false,
+                storing.have,
+            );
+            let lane = self.owner.lane;
+            if let Err(error) = self
+                .cache
+                .commit(key, lane, spool, meta, storing.origin)
+                .await
+            {
+                tracing::debug!(%error, "a large body was not kept");
+            }
+            return;
+        }
         // Pieces point into the buffers they were read into; what stays gets memory of its own.
         let mut body = BytesMut::with_capacity(storing.have as usize);
-        pieces
-            .iter()
-            .for_each(|piece| body.extend_from_slice(piece));
-        let body = body.freeze();
+        for piece in pieces {
+            body.extend_from_slice(&piece);
+        }
         let entry = Entry::new(
             storing.head,
-            body,
+            Body::Memory(counted(body, storing.room)),
             storing.freshness,
             &self.request,
             storing.received,
+            storing.origin,
         );
-        self.cache.insert(self.key.as_str(), Arc::new(entry));
+        self.cache.insert(key, self.owner.lane, Arc::new(entry));
+    }
+
+    /// Whether it was purged while it was on its way.
+    fn is_purged(&self, origin: &Origin) -> bool {
+        self.flight.is_outdated()
+            || self.cache.purges().verdict(origin.born, &origin.scopes) == Verdict::Hard
     }
 }
 
@@ -275,32 +416,28 @@ impl Downstream for Fill {
                 return Ok(());
             }
             let stands_in = reuse::is_error(head.status)
-                && matches!(
-                    reuse::on_error(&stale.freshness, SystemTime::now(), false),
-                    OnError::Serve { .. }
-                );
+                && stale
+                    .freshness(self.cache.purges())
+                    .is_some_and(|freshness| {
+                        let now = clock::now();
+                        matches!(
+                            reuse::on_error(&freshness, now, false),
+                            OnError::Serve { .. }
+                        )
+                    });
             if stands_in {
                 self.progress = Progress::Done(Filled::StaleStandsIn);
                 self.flight.failed(Failure::ServerError);
                 return Err(io::Error::other("the stored response stands in"));
             }
         }
-        self.begin(head, length);
+        self.begin(head, length).await;
         Ok(())
     }
 
     async fn data(&mut self, chunk: Bytes) -> io::Result<()> {
-        if let Progress::Storing(storing) = &mut self.progress {
-            storing.have += chunk.len() as u64;
-            let fits = storing.have <= self.cache.max_object();
-            let room = match storing.length {
-                None => self.cache.take_room(chunk.len() as u64),
-                Some(_) => Some(Room::none()),
-            };
-            match room.filter(|_| fits) {
-                Some(room) => storing.rooms.push(room),
-                None => self.pass_on(Some("too-large")),
-            }
+        if let Err(reason) = self.keep(&chunk).await {
+            self.pass_on(Some(reason));
         }
         if matches!(self.progress, Progress::Done(_)) || self.flight.push(chunk).await {
             Ok(())
@@ -321,11 +458,20 @@ impl Downstream for Fill {
                     self.progress = Progress::Passing;
                     return Err(io::ErrorKind::UnexpectedEof.into());
                 }
-                if !self.flight.is_outdated() {
-                    self.store(*storing, &self.flight.pieces());
+                let on_disk = storing.spool.is_some();
+                if on_disk {
+                    // Nobody waits for the disk; who comes meanwhile joins this flight.
+                    self.flight.end(trailers.clone());
+                } else {
+                    self.cache.ready(storing.have).await;
+                }
+                if !self.is_purged(&storing.origin) {
+                    self.store(*storing, self.flight.pieces()).await;
                 }
                 self.cache.flights().close(&self.flight);
-                self.flight.end(trailers);
+                if !on_disk {
+                    self.flight.end(trailers);
+                }
             }
         }
         Ok(())

@@ -1,11 +1,12 @@
 //! A response on its way: one fetch, any number of readers.
 //!
 //! The first request for something that is not there leads a flight; those that come while it is
-//! on its way join it and read along. Readers hold references to the same pieces of body. While
-//! the response is to be stored every piece is kept until the end (its size is bounded); otherwise
-//! pieces go when the slowest reader has them, and the fetch waits for it.
+//! on its way join it and read along. Readers hold references to the same pieces of body. A body
+//! that is to be stored in memory is kept whole until the end (its size is bounded). One that goes
+//! to disk is kept as far as the fastest readers need it; the others read it from there. One that is
+//! not stored goes when the slowest reader has it, and the fetch waits for that.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
@@ -13,14 +14,19 @@ use http::{HeaderMap, HeaderName};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use super::disk::SpoolTail;
 use super::entry::Entry;
+use super::purge::{Purges, Verdict};
 use super::vary::selects;
 use crate::downstream::ResponseHead;
 use crate::response::Failure;
 use crate::upstream::Course;
 
-/// What a fetch that is not stored may be ahead of its slowest reader.
-const AHEAD: usize = 256 * 1024;
+/// What a fetch that is not stored may be ahead of its slowest reader, and what is kept in memory of one
+/// that goes to disk, in bytes.
+pub const AHEAD: usize = 64 * 1024;
+/// What a reader takes from disk at once.
+const FROM_DISK: usize = 128 * 1024;
 
 /// Interim responses that are passed on; a server that sends more is not listened to.
 const MAX_INTERIM: usize = 8;
@@ -40,6 +46,9 @@ pub enum Joined {
 /// One fetch.
 pub struct Flight {
     key: Option<Box<str>>,
+    /// Its number among requests and purges.
+    pub born: u64,
+    epoch: u64,
     state: Mutex<State>,
     changed: Notify,
     course: OnceLock<Arc<Course>>,
@@ -48,16 +57,28 @@ pub struct Flight {
 struct State {
     phase: Phase,
     interim: Vec<ResponseHead>,
-    pieces: Vec<Bytes>,
-    /// How many pieces went before the first of `pieces`.
-    dropped: usize,
+    /// Pieces of the body, and where in the body each begins.
+    pieces: VecDeque<(u64, Bytes)>,
+    /// Where the first of `pieces` begins, or the next one will.
+    base: u64,
+    /// Bytes that have come.
+    come: u64,
     /// Where each reader is; `None` for one that has gone.
-    readers: Vec<Option<usize>>,
-    /// Every piece stays until the end.
-    keep: bool,
+    readers: Vec<Option<u64>>,
+    keep: Keep,
     /// It was asked for before something changed: to be passed on, not stored.
     outdated: bool,
     ended: Option<Result<Option<HeaderMap>, Failure>>,
+}
+
+/// What becomes of the pieces of a body.
+enum Keep {
+    /// Every piece stays until the end.
+    InMemory,
+    /// They are written to disk, and can be read there.
+    OnDisk(SpoolTail),
+    /// They go when every reader has them. What was written to disk before can still be read.
+    UntilRead(Option<SpoolTail>),
 }
 
 enum Phase {
@@ -88,6 +109,10 @@ pub struct Shared {
     pub variant: Box<str>,
     /// Seconds of freshness it has.
     pub ttl: i64,
+    /// What it can be purged by.
+    pub scopes: Box<[u64]>,
+    /// Later requests may get it in a coding.
+    pub compress: bool,
 }
 
 /// What became of a flight, for one of its requests.
@@ -109,20 +134,30 @@ pub enum Outcome {
 }
 
 impl Flights {
-    /// Joins the flight for `key`, or starts one.
-    pub fn join(&self, key: &str) -> Joined {
+    /// Joins the flight for `key`, or starts one. One that began before a purge of what it fetches
+    /// cannot be joined; `scopes` says what that is.
+    pub fn join(&self, key: &str, purges: &Purges, scopes: impl FnOnce() -> Box<[u64]>) -> Joined {
         let mut flights = self.0.lock();
         if let Some(flight) = flights.get(key) {
-            return Joined::Join(flight.clone());
+            let valid = flight.epoch == purges.epoch()
+                || matches!(purges.verdict(flight.born, &scopes()), Verdict::Valid);
+            if valid {
+                return Joined::Join(flight.clone());
+            }
         }
-        let flight = Arc::new(Flight::new(Some(key.into())));
+        let flight = Arc::new(Flight::new(Some(key.into()), purges));
         flights.insert(key.into(), flight.clone());
         Joined::Lead(flight)
     }
 
     /// Starts a flight for `key` where there is none.
-    pub fn lead(&self, key: &str) -> Option<Arc<Flight>> {
-        match self.join(key) {
+    pub fn lead(
+        &self,
+        key: &str,
+        purges: &Purges,
+        scopes: impl FnOnce() -> Box<[u64]>,
+    ) -> Option<Arc<Flight>> {
+        match self.join(key, purges, scopes) {
             Joined::Lead(flight) => Some(flight),
             Joined::Join(_) => None,
         }
@@ -141,9 +176,15 @@ impl Flights {
         });
     }
 
-    /// A flight that nobody can join.
-    pub fn alone(&self) -> Arc<Flight> {
-        Arc::new(Flight::new(None))
+    /// A flight that nobody can join, though it becomes outdated like the others. It must be [closed](Self::close).
+    pub fn alone(&self, key: &str, purges: &Purges) -> Arc<Flight> {
+        let mut flight = Flight::new(None, purges);
+        // No variant's text is a number: it begins with the name of a field and a line's end follows.
+        let name: Box<str> = format!("{key} {}", flight.born).into();
+        flight.key = Some(name.clone());
+        let flight = Arc::new(flight);
+        self.0.lock().insert(name, flight.clone());
+        flight
     }
 
     /// It does not begin after all; who has joined it looks at the store again.
@@ -167,16 +208,21 @@ impl Flights {
 }
 
 impl Flight {
-    fn new(key: Option<Box<str>>) -> Self {
+    fn new(key: Option<Box<str>>, purges: &Purges) -> Self {
+        // In this order: a purge between the two is noticed by its epoch.
+        let epoch = purges.epoch();
         Self {
             key,
+            epoch,
+            born: purges.next_born(),
             state: Mutex::new(State {
                 phase: Phase::Waiting,
                 interim: Vec::new(),
-                pieces: Vec::new(),
-                dropped: 0,
+                pieces: VecDeque::new(),
+                base: 0,
+                come: 0,
                 readers: Vec::new(),
-                keep: true,
+                keep: Keep::InMemory,
                 outdated: false,
                 ended: None,
             }),
@@ -234,7 +280,7 @@ impl Flight {
                 Ok(shared) if !selects(&shared.names, &shared.variant, request) => {
                     return Some(Outcome::OtherVariant(shared.names.clone()));
                 }
-                Ok(_) if state.dropped > 0 => return Some(Outcome::NotShared),
+                Ok(_) if !state.has_all() => return Some(Outcome::NotShared),
                 Ok(_) => {}
             }
         }
@@ -289,7 +335,9 @@ impl Flight {
     /// The head has come, and a body follows.
     pub fn live(&self, head: LiveHead) {
         let mut state = self.state.lock();
-        state.keep = head.stored.is_ok();
+        if head.stored.is_err() {
+            state.keep = Keep::UntilRead(None);
+        }
         state.phase = Phase::Live(Arc::new(head));
         drop(state);
         self.changed.notify_waiters();
@@ -297,25 +345,47 @@ impl Flight {
 
     /// It is not stored after all: pieces go when every reader has them.
     pub fn stop_keeping(&self) {
-        self.state.lock().keep = false;
+        let mut state = self.state.lock();
+        let before = std::mem::replace(&mut state.keep, Keep::UntilRead(None));
+        if let Keep::OnDisk(tail) = before {
+            state.keep = Keep::UntilRead(Some(tail));
+        }
+    }
+
+    /// It goes to disk, from its first byte on.
+    pub fn goes_to_disk(&self, tail: SpoolTail) {
+        self.state.lock().keep = Keep::OnDisk(tail);
     }
 
     /// A piece of the body; false where nobody wants it any more. Waits for readers where the body is not kept.
     pub async fn push(&self, piece: Bytes) -> bool {
-        self.state.lock().pieces.push(piece);
+        {
+            let mut state = self.state.lock();
+            let at = state.come;
+            state.come += piece.len() as u64;
+            state.pieces.push_back((at, piece));
+        }
         self.changed.notify_waiters();
         loop {
             let changed = self.changed.notified();
             {
                 let mut state = self.state.lock();
-                if state.keep {
-                    return true;
+                match &state.keep {
+                    Keep::InMemory => return true,
+                    Keep::OnDisk(tail) => {
+                        let written = tail.written();
+                        state.drop_written(written);
+                        return true;
+                    }
+                    Keep::UntilRead(tail) => {
+                        let written = tail.as_ref().map_or(0, SpoolTail::written);
+                        state.drop_read(written);
+                    }
                 }
-                state.drop_read();
                 if state.readers.iter().all(Option::is_none) && !state.waits_for_leader() {
                     return false;
                 }
-                let ahead: usize = state.pieces.iter().map(Bytes::len).sum();
+                let ahead: usize = state.pieces.iter().map(|(_, piece)| piece.len()).sum();
                 if ahead <= AHEAD {
                     return true;
                 }
@@ -331,7 +401,12 @@ impl Flight {
 
     /// The pieces of the body so far; all of them, where they are kept.
     pub fn pieces(&self) -> Vec<Bytes> {
-        self.state.lock().pieces.clone()
+        let state = self.state.lock();
+        state
+            .pieces
+            .iter()
+            .map(|(_, piece)| piece.clone())
+            .collect()
     }
 
     /// The body has come whole.
@@ -347,13 +422,63 @@ impl State {
         self.readers.is_empty()
     }
 
-    fn drop_read(&mut self) {
+    /// Whether a reader can still begin at the first byte.
+    fn has_all(&self) -> bool {
+        match &self.keep {
+            Keep::InMemory | Keep::OnDisk(_) => true,
+            Keep::UntilRead(_) => self.come == 0,
+        }
+    }
+
+    /// Drops what the slowest reader has, or can read on disk.
+    fn drop_read(&mut self, written: u64) {
         let slowest = self.readers.iter().flatten().min().copied();
         let Some(slowest) = slowest else { return };
-        let surplus = slowest.saturating_sub(self.dropped).min(self.pieces.len());
-        self.pieces.drain(..surplus);
-        self.dropped += surplus;
+        self.drop_until(slowest.max(written));
     }
+
+    /// Drops what is on disk, but for the last bytes, which the fastest readers are about to ask for.
+    fn drop_written(&mut self, written: u64) {
+        self.drop_until(written.min(self.come.saturating_sub(AHEAD as u64)));
+    }
+
+    fn drop_until(&mut self, end: u64) {
+        while let Some((at, piece)) = self.pieces.front() {
+            let next = at + piece.len() as u64;
+            if next > end {
+                break;
+            }
+            self.base = next;
+            self.pieces.pop_front();
+        }
+    }
+
+    /// What lies at a place of the body.
+    fn at(&self, place: u64) -> At {
+        if place < self.base {
+            return match &self.keep {
+                Keep::OnDisk(tail) | Keep::UntilRead(Some(tail)) => At::Disk(tail.clone()),
+                // It was dropped although a reader had not read it; that cannot be.
+                Keep::InMemory | Keep::UntilRead(None) => At::Lost,
+            };
+        }
+        let next = self.pieces.partition_point(|(at, _)| *at <= place);
+        let found = next.checked_sub(1).and_then(|index| self.pieces.get(index));
+        match found {
+            Some((at, piece)) if place - at < piece.len() as u64 => {
+                At::Piece(piece.slice((place - at) as usize..))
+            }
+            _ => At::End,
+        }
+    }
+}
+
+enum At {
+    Piece(Bytes),
+    Disk(SpoolTail),
+    /// Nothing yet, or nothing more.
+    End,
+    Lost,
 }
 
 /// One reader of a flight's body.
@@ -367,25 +492,43 @@ impl Reader {
     pub async fn next(&mut self) -> Result<Result<Bytes, Option<HeaderMap>>, Failure> {
         loop {
             let changed = self.flight.changed.notified();
-            {
+            let (place, tail) = {
                 let mut state = self.flight.state.lock();
-                let at = state.readers[self.number].unwrap_or_default();
-                let place = at.saturating_sub(state.dropped);
-                if let Some(piece) = state.pieces.get(place).cloned() {
-                    state.readers[self.number] = Some(at + 1);
-                    if !state.keep {
-                        // The fetch may be waiting for this.
-                        self.flight.changed.notify_waiters();
+                let place = state.readers[self.number].unwrap_or_default();
+                match state.at(place) {
+                    At::Piece(piece) => {
+                        self.moved(&mut state, place + piece.len() as u64);
+                        return Ok(Ok(piece));
                     }
+                    At::Disk(tail) => (place, Some(tail)),
+                    At::Lost => return Err(Failure::Internal),
+                    At::End => match &state.ended {
+                        Some(Ok(trailers)) => return Ok(Err(trailers.clone())),
+                        Some(Err(failure)) => return Err(*failure),
+                        None => (place, None),
+                    },
+                }
+            };
+            let Some(tail) = tail else {
+                changed.await;
+                continue;
+            };
+            match tail.read(place, FROM_DISK).await {
+                Ok(piece) if !piece.is_empty() => {
+                    let mut state = self.flight.state.lock();
+                    self.moved(&mut state, place + piece.len() as u64);
                     return Ok(Ok(piece));
                 }
-                match &state.ended {
-                    Some(Ok(trailers)) => return Ok(Err(trailers.clone())),
-                    Some(Err(failure)) => return Err(*failure),
-                    None => {}
-                }
+                _ => return Err(Failure::Internal),
             }
-            changed.await;
+        }
+    }
+
+    fn moved(&self, state: &mut State, place: u64) {
+        state.readers[self.number] = Some(place);
+        if matches!(state.keep, Keep::UntilRead(_)) {
+            // The fetch may be waiting for this.
+            self.flight.changed.notify_waiters();
         }
     }
 }
@@ -411,11 +554,17 @@ mod tests {
                     names: Box::default(),
                     variant: Box::default(),
                     ttl: 1,
+                    scopes: Box::default(),
+                    compress: false,
                 })
             } else {
                 Err("private")
             },
         }
+    }
+
+    fn purges() -> Purges {
+        Purges::open(None)
     }
 
     async fn outcome(flight: &Arc<Flight>, leads: bool) -> Outcome {
@@ -425,12 +574,12 @@ mod tests {
     #[tokio::test]
     async fn a_late_reader_gets_the_whole_body() {
         let flights = Flights::default();
-        let Joined::Lead(flight) = flights.join("a") else {
+        let Joined::Lead(flight) = flights.join("a", &purges(), Box::default) else {
             panic!("the first leads")
         };
         flight.live(live(true));
         assert!(flight.push("one".into()).await);
-        let Joined::Join(joined) = flights.join("a") else {
+        let Joined::Join(joined) = flights.join("a", &purges(), Box::default) else {
             panic!("the second joins")
         };
         let Outcome::Live(_, mut reader) = outcome(&joined, false).await else {
@@ -443,7 +592,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_not_stored_is_not_shared_and_not_kept() {
-        let flight = Flights::default().alone();
+        let flight = Flights::default().alone("https://a.test/", &purges());
         flight.live(live(false));
         assert!(matches!(outcome(&flight, false).await, Outcome::NotShared));
         let Outcome::Live(_, mut reader) = outcome(&flight, true).await else {
@@ -462,31 +611,37 @@ mod tests {
     #[tokio::test]
     async fn a_closed_flight_cannot_be_joined() {
         let flights = Flights::default();
-        let Joined::Lead(flight) = flights.join("a") else {
+        let Joined::Lead(flight) = flights.join("a", &purges(), Box::default) else {
             panic!("the first leads")
         };
         flights.close(&flight);
-        assert!(matches!(flights.join("a"), Joined::Lead(_)));
+        assert!(matches!(
+            flights.join("a", &purges(), Box::default),
+            Joined::Lead(_)
+        ));
     }
 
     /// Those who had joined a flight that was given up waited for ever.
     #[tokio::test]
     async fn an_abandoned_flight_lets_its_passengers_go() {
         let flights = Flights::default();
-        let Joined::Lead(flight) = flights.join("a") else {
+        let Joined::Lead(flight) = flights.join("a", &purges(), Box::default) else {
             panic!("the first leads")
         };
-        let Joined::Join(joined) = flights.join("a") else {
+        let Joined::Join(joined) = flights.join("a", &purges(), Box::default) else {
             panic!("the second joins")
         };
         flights.abandon(&flight);
         assert!(matches!(outcome(&joined, false).await, Outcome::LookAgain));
-        assert!(matches!(flights.join("a"), Joined::Lead(_)));
+        assert!(matches!(
+            flights.join("a", &purges(), Box::default),
+            Joined::Lead(_)
+        ));
     }
 
     #[tokio::test]
     async fn a_break_reaches_the_readers() {
-        let flight = Flights::default().alone();
+        let flight = Flights::default().alone("https://a.test/", &purges());
         flight.live(live(true));
         let Outcome::Live(_, mut reader) = outcome(&flight, true).await else {
             panic!("the leader reads it")

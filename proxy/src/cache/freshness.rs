@@ -8,6 +8,7 @@ use http::header::{AGE, DATE, EXPIRES, LAST_MODIFIED, SET_COOKIE};
 use http::{HeaderMap, StatusCode};
 use sovereign_config::model::CacheRules;
 
+use super::clock;
 use super::control::{Directives, ResponseControl, delta_seconds};
 use super::date;
 
@@ -147,6 +148,15 @@ impl Freshness {
             no_cache: said.no_cache,
             no_stale,
             immutable: said.immutable,
+        }
+    }
+
+    /// The same, counted by [`clock::now`] from here on.
+    #[must_use]
+    pub fn steady(self) -> Self {
+        Self {
+            received: clock::from_wall(self.received),
+            ..self
         }
     }
 

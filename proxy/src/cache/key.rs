@@ -8,6 +8,8 @@ use std::fmt::Write;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
+use crate::downstream::RequestHead;
+
 /// A target URI, `scheme://host[:port]/path?query`. Equal to, and hashed as, its text; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Key {
@@ -27,15 +29,31 @@ impl Key {
         })
     }
 
-    /// Writes the same text to the end of `out`, for a lookup without allocation; false, with `out` as it was, where [`Key::new`]
-    /// gives none.
-    pub fn write(out: &mut String, scheme: &str, host: &str, path_and_query: &str) -> bool {
-        let before = out.len();
-        let written = append(out, scheme, host, path_and_query).is_some();
-        if !written {
-            out.truncate(before);
+    /// The key of a request. A port that the client names is part of it: applications build links with it.
+    pub fn of(scheme: &str, request: &RequestHead) -> Option<Self> {
+        let mut text = String::new();
+        let path = Self::write(&mut text, scheme, request)?;
+        Some(Self {
+            text: text.into(),
+            path: u32::try_from(path).ok()?,
+        })
+    }
+
+    /// Writes the same text to the end of `out`, for a lookup without allocation, and says where the path begins in it; on failure
+    /// `out` may have grown.
+    pub fn write(out: &mut String, scheme: &str, request: &RequestHead) -> Option<usize> {
+        let target = request.target.as_str();
+        if request.port.is_none() && !request.host.contains(':') {
+            return append(out, scheme, &request.host, target);
         }
-        written
+        append(out, scheme, &request.authority(), target)
+    }
+
+    /// The scheme, host with port, and path of a key's text.
+    pub fn split(text: &str) -> Option<(&str, &str, &str)> {
+        let (scheme, rest) = text.split_once("://")?;
+        let (host, path) = rest.split_at(rest.find('/')?);
+        Some((scheme, host, path))
     }
 
     /// The whole URI.
@@ -233,9 +251,6 @@ mod tests {
         ] {
             let key = Key::new(scheme, host, path);
             assert_eq!(key.as_ref().map(Key::as_str), wanted, "{scheme} {host} {path}");
-            let mut out = String::from("before ");
-            assert_eq!(Key::write(&mut out, scheme, host, path), wanted.is_some());
-            assert_eq!(out, format!("before {}", wanted.unwrap_or_default()));
             if let Some(key) = key {
                 assert_eq!(key.path_and_query(), path);
                 assert_eq!(format!("{}{path}", key.origin()), key.as_str());
@@ -273,6 +288,33 @@ mod tests {
         assert!(base.same_origin(&base.resolve("https://A.example:443/").unwrap()));
         assert!(!base.same_origin(&base.resolve("http://a.example/").unwrap()));
         assert!(!base.same_origin(&base.resolve("//a.example:444/").unwrap()));
+    }
+
+    /// Item 12; a port, or an address, that the client names is part of what it asks for.
+    #[test]
+    #[rustfmt::skip]
+    fn requests() {
+        for (host, port, wanted) in [
+            ("a.example", None, "https://a.example/x?y"),
+            ("a.example", Some(443), "https://a.example/x?y"),
+            ("a.example", Some(666), "https://a.example:666/x?y"),
+            ("::1", None, "https://[::1]/x?y"),
+            ("::1", Some(8443), "https://[::1]:8443/x?y"),
+        ] {
+            let request = RequestHead {
+                method: http::Method::GET,
+                host: host.into(),
+                port,
+                target: http::uri::PathAndQuery::from_static("/x?y"),
+                version: http::Version::HTTP_11,
+                headers: http::HeaderMap::new(),
+                upgrade: false,
+                received: std::time::Instant::now(),
+            };
+            let key = Key::of("https", &request).unwrap();
+            assert_eq!(key.as_str(), wanted);
+            assert_eq!(key.path_and_query(), "/x?y");
+        }
     }
 
     #[test]

@@ -124,8 +124,15 @@ pub fn invalidated(
     keys
 }
 
-/// Fields that say how to read the stored bytes: a message without any cannot change them (RFC 9111, 3.2).
-const OF_THE_CONTENT: [HeaderName; 3] = [CONTENT_LENGTH, CONTENT_ENCODING, CONTENT_RANGE];
+/// Fields that speak of the stored bytes themselves: a message without any cannot change them (RFC 9111, 3.2). The
+/// `Content-Digest` of a 304 would be that of nothing (RFC 9530, 2); `Content-MD5` is its forerunner.
+const OF_THE_CONTENT: [HeaderName; 5] = [
+    CONTENT_LENGTH,
+    CONTENT_ENCODING,
+    CONTENT_RANGE,
+    HeaderName::from_static("content-digest"),
+    HeaderName::from_static("content-md5"),
+];
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
@@ -176,17 +183,19 @@ mod tests {
         let mut stored = fields(&[
             "x-kept: 1", "x-new: 1", "x-held: 1", "set-cookie: a", "set-cookie: b", "content-length: 10", "age: 9",
             "content-type: a", "content-encoding: gzip", "cache-control: max-age=1", "x-hop: 1",
+            "content-digest: a", "content-md5: a",
         ]);
         let received = fields(&[
             "x-new: 2", "x-held: 2", "x-more: 2", "set-cookie: c", "set-cookie: d", "content-length: 0",
             "content-type: b", "content-encoding: br", "cache-control: max-age=2, no-cache=\"x-held\"",
             "connection: X-Hop", "x-hop: 2", "keep-alive: 2", "transfer-encoding: chunked",
+            "content-digest: b", "content-md5: b", "repr-digest: b",
         ]);
         merge(&mut stored, &received);
         let wanted = fields(&[
             "x-kept: 1", "x-new: 2", "x-more: 2", "set-cookie: c", "set-cookie: d",
             "content-length: 10", "content-type: b", "content-encoding: gzip",
-            "cache-control: max-age=2, no-cache=\"x-held\"", "x-hop: 1",
+            "content-digest: a", "content-md5: a", "repr-digest: b", "cache-control: max-age=2, no-cache=\"x-held\"", "x-hop: 1",
         ]);
         assert_eq!(stored, wanted);
     }

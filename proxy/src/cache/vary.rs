@@ -1,7 +1,7 @@
 //! Which of several stored responses to one URI a request selects (RFC 9111, 4.1).
 
 use http::header::{ACCEPT_ENCODING, ACCEPT_LANGUAGE, COOKIE, VARY};
-use http::{HeaderMap, HeaderName};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 /// What a response varies by.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,6 +45,26 @@ pub fn selects(names: &[HeaderName], variant: &str, request: &HeaderMap) -> bool
         equal = equal && expected.next() == Some(byte)
     });
     equal && expected.next().is_none()
+}
+
+/// Fields that select the response stored with `variant`, for a request of our own. What the variant
+/// was made of is not all in it, but enough of it to make the same one.
+pub fn request_for(names: &[HeaderName], variant: &str) -> HeaderMap {
+    let mut request = HeaderMap::new();
+    for (name, line) in names.iter().zip(variant.lines()) {
+        let Some(rest) = line.strip_prefix(name.as_str()) else {
+            continue;
+        };
+        let value = match rest.split_at_checked(1) {
+            Some(("=", values)) => unescape(values),
+            Some(("~", weighed)) => unweighed(weighed),
+            _ => continue,
+        };
+        if let Ok(value) = HeaderValue::from_bytes(&value) {
+            request.insert(name, value);
+        }
+    }
+    request
 }
 
 /// The members of a list, over all lines, without white space and empty ones. Not for fields whose members may be quoted.
@@ -145,7 +165,7 @@ fn weighed(name: &HeaderName, request: &HeaderMap, out: &mut impl FnMut(u8)) -> 
 }
 
 /// A member and its weight in thousandths (RFC 9110, 12.4.2).
-fn weight(member: &[u8]) -> Option<(u16, &[u8])> {
+pub(super) fn weight(member: &[u8]) -> Option<(u16, &[u8])> {
     let Some(semicolon) = member.iter().position(|b| *b == b';') else {
         return is_token(member).then_some((1000, member));
     };
@@ -188,6 +208,32 @@ fn escape(byte: u8, out: &mut impl FnMut(u8)) {
     out(b'%');
     out(HEX[usize::from(byte >> 4)]);
     out(HEX[usize::from(byte & 15)]);
+}
+
+/// What [`escape`] was given.
+fn unescape(text: &str) -> Vec<u8> {
+    percent_encoding::percent_decode_str(text).collect()
+}
+
+/// A list that [`weighed`] puts in the same order: `de;1000en;0500` becomes `de;q=1.000,en;q=0.500`.
+fn unweighed(text: &str) -> Vec<u8> {
+    let mut list = Vec::new();
+    let mut rest = text.as_bytes();
+    while let Some(semicolon) = rest.iter().position(|byte| *byte == b';') {
+        let Some(digits) = rest.get(semicolon + 1..semicolon + 5) else {
+            break;
+        };
+        if !list.is_empty() {
+            list.push(b',');
+        }
+        list.extend_from_slice(&rest[..semicolon]);
+        list.extend_from_slice(b";q=");
+        list.push(digits[0]);
+        list.push(b'.');
+        list.extend_from_slice(&digits[1..]);
+        rest = &rest[semicolon + 5..];
+    }
+    list
 }
 
 /// More names than any honest response varies by.
@@ -290,5 +336,24 @@ mod tests {
         let one = variant_key(&names, &fields(&[("bar", b"1\tfoo=2")]));
         let other = variant_key(&names, &fields(&[("bar", b"1"), ("foo", b"2")]));
         assert_ne!(one, other);
+    }
+
+    /// A request of our own selects what it is meant to refresh.
+    #[test]
+    #[rustfmt::skip]
+    fn requests_for_variants() {
+        let names = [ACCEPT_ENCODING, ACCEPT_LANGUAGE, http::header::USER_AGENT];
+        for lines in [
+            &[][..],
+            &[("accept-encoding", "gzip, deflate, br;q=0.5")],
+            &[("accept-encoding", ""), ("accept-language", "DE, en;q=0.123, *;q=0")],
+            &[("accept-language", "not a list at all"), ("user-agent", "a%20b \"c, d\"")],
+        ] {
+            let request: HeaderMap = lines.iter()
+                .map(|(name, value)| (name.parse::<HeaderName>().unwrap(), value.parse::<HeaderValue>().unwrap()))
+                .collect();
+            let variant = variant_key(&names, &request);
+            assert_eq!(variant_key(&names, &request_for(&names, &variant)), variant, "{lines:?}");
+        }
     }
 }

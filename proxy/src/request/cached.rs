@@ -4,18 +4,21 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use http::{HeaderName, Method, StatusCode, header};
+use http::{HeaderMap, HeaderName, Method, StatusCode, header};
 use tracing::Instrument as _;
 
 use super::fetch::Fetch;
 use super::{Exchange, directives, for_origin};
 use crate::access_log::Told;
+use crate::cache::clock;
+use crate::cache::coding::Coding;
 use crate::cache::conditional::{self, Condition};
 use crate::cache::control::RequestDirectives;
 use crate::cache::key::Key;
+use crate::cache::purge::Verdict;
 use crate::cache::reuse::{self, OnError, Reuse};
 use crate::cache::status::{CacheStatus, Forward};
-use crate::cache::{self, Entry, Flight, Joined, Lookup, Outcome};
+use crate::cache::{self, Entry, Flight, Joined, Lookup, Outcome, Owner, scope};
 use crate::downstream::{BodyLength, Downstream, RequestHead, ResponseHead};
 use crate::response::{self, Failure};
 use crate::upstream::Course;
@@ -30,46 +33,78 @@ impl Exchange<'_> {
         let directives = directives(self.head);
         let mut names: Box<[HeaderName]> = Box::default();
         for _ in 0..LOOKS {
-            let now = SystemTime::now();
-            let (stale, forward) = match cache.lookup(key.as_str(), &self.head.headers) {
-                Lookup::UriMiss => (None, Forward::UriMiss),
+            let found = match cache.lookup(key.as_str(), &self.head.headers) {
+                Lookup::OnDisk => cache.load(key.as_str(), &self.head.headers).await,
+                found => found,
+            };
+            let now = clock::now();
+            let (stale, mut forward) = match found {
+                Lookup::UriMiss | Lookup::OnDisk => (None, Forward::UriMiss),
                 Lookup::VaryMiss(by) => {
                     names = by;
                     (None, Forward::VaryMiss)
                 }
-                Lookup::Found(entry) => match reuse::decide(&entry.freshness, &directives, now) {
-                    Reuse::Fresh { age, ttl } | Reuse::Stale { age, ttl } => {
-                        if !for_origin(self.head, &entry) {
-                            return self.store_hit(client, &entry, ttl, age, None).await;
+                Lookup::Found(entry, _) if !cache::begins_well(&entry).await => {
+                    (None, Forward::UriMiss)
+                }
+                Lookup::Found(entry, freshness) => {
+                    match reuse::decide(&freshness, &directives, now) {
+                        Reuse::Fresh { age, ttl } | Reuse::Stale { age, ttl } => {
+                            if !for_origin(self.head, &entry) {
+                                return self.store_hit(client, &entry, ttl, age, None).await;
+                            }
+                            (None, Forward::Request)
                         }
-                        (None, Forward::Request)
-                    }
-                    Reuse::StaleWhileRevalidate { age, ttl } => {
-                        if entry.may_refresh() {
-                            self.refresh(&entry);
+                        Reuse::StaleWhileRevalidate { age, ttl } => {
+                            if entry.may_refresh() {
+                                self.refresh(&entry);
+                            }
+                            let detail = Some("stale-while-revalidate");
+                            return self.store_hit(client, &entry, ttl, age, detail).await;
                         }
-                        let detail = Some("stale-while-revalidate");
-                        return self.store_hit(client, &entry, ttl, age, detail).await;
+                        Reuse::OnlyIfCached(_) => return self.only_if_cached(client).await,
+                        Reuse::Validate(reason) => (Some(entry), reason.forward()),
                     }
-                    Reuse::OnlyIfCached(_) => return self.only_if_cached(client).await,
-                    Reuse::Validate(reason) => (Some(entry), reason.forward()),
-                },
+                }
             };
             if directives.only_if_cached {
                 return self.only_if_cached(client).await;
             }
             if let Some(entry) = &stale
                 && !entry.may_refresh()
-                && let OnError::Serve { age, ttl, by } =
-                    reuse::on_error(&entry.freshness, now, false)
+                && let Some(freshness) = entry.freshness(cache.purges())
+                && let OnError::Serve { age, ttl, by } = reuse::on_error(&freshness, now, false)
             {
                 return self
                     .store_hit(client, entry, ttl, age, Some(by.as_str()))
                     .await;
             }
+            if stale.is_none()
+                && let Some((kept, ranges)) = self.kept_parts(key, &directives)
+            {
+                return self.serve_parts(client, &kept, ranges).await;
+            }
+            if forward == Forward::UriMiss && self.has_other_parts(key) {
+                forward = Forward::Partial;
+            }
             if let Some(detail) = self.goes_alone(key, stale.as_deref(), &directives) {
                 return self.pass(client, key, forward, detail).await;
             }
+            if self.head.method == Method::HEAD
+                && let Some(stale) = stale
+            {
+                return self.head_through(client, key, stale, forward).await;
+            }
+            let Some(_waiting) = cache.take_turn(self.head) else {
+                let failure = Failure::Busy;
+                return self
+                    .failed(
+                        client,
+                        failure,
+                        Told::own(failure.status(), failure.as_str()),
+                    )
+                    .await;
+            };
             let (flight, leads) = self.join(key, &names);
             if leads && self.is_there_now(key, stale.as_ref()) {
                 cache.flights().abandon(&flight);
@@ -85,18 +120,23 @@ impl Exchange<'_> {
                 Outcome::LookAgain => {}
                 Outcome::OtherVariant(by) => names = by,
                 Outcome::Landed(entry, status) => {
-                    let age = entry.freshness.current_age(SystemTime::now()).as_secs();
+                    let now = clock::now();
+                    let age = entry.stated().current_age(now).as_secs();
                     let status = CacheStatus {
                         forward: Some(forward),
                         forward_status: Some(status),
                         stored: true,
                         collapsed: !leads,
-                        ttl: Some(entry.freshness.ttl(SystemTime::now())),
+                        ttl: Some(entry.stated().ttl(now)),
                         detail: None,
                     };
                     let mut told = self.stored(&mut client, &entry, status, age).await;
                     told.course = flight.course();
                     return self.done(client, told);
+                }
+                // It was purged since it was asked for.
+                Outcome::Live(live, _) if !leads && self.is_purged(&flight, &live) => {
+                    return self.pass(client, key, forward, Some("purged")).await;
                 }
                 Outcome::Live(live, reader) => {
                     let status = CacheStatus {
@@ -144,17 +184,25 @@ impl Exchange<'_> {
         }
     }
 
+    fn is_purged(&self, flight: &Flight, live: &cache::LiveHead) -> bool {
+        let purges = self.shared.cache.purges();
+        let scopes = live.stored.as_ref().map(|shared| &*shared.scopes);
+        purges.verdict(flight.born, scopes.unwrap_or_default()) == Verdict::Hard
+    }
+
     fn join(&self, key: &Key, names: &[HeaderName]) -> (Arc<Flight>, bool) {
         let flights = self.shared.cache.flights();
+        let purges = self.shared.cache.purges();
         if self.head.headers.contains_key(header::AUTHORIZATION) {
-            return (flights.alone(), true);
+            return (flights.alone(key.as_str(), purges), true);
         }
+        let scopes = || self.scopes(key);
         let variant = cache::vary::variant_key(names, &self.head.headers);
         let joined = if variant.is_empty() {
-            flights.join(key.as_str())
+            flights.join(key.as_str(), purges, scopes)
         } else {
             // A space cannot stand in a URI, so no key is another one's variant.
-            flights.join(&format!("{} {variant}", key.as_str()))
+            flights.join(&format!("{} {variant}", key.as_str()), purges, scopes)
         };
         match joined {
             Joined::Lead(flight) => (flight, true),
@@ -162,11 +210,16 @@ impl Exchange<'_> {
         }
     }
 
+    /// What can be said before there is a response of what it belongs to.
+    fn scopes(&self, key: &Key) -> Box<[u64]> {
+        scope::scopes_of(self.site.config.canonical(), key, &HeaderMap::new()).list
+    }
+
     /// Whether another request's fetch ended between our look at the store and our flight.
     fn is_there_now(&self, key: &Key, stale: Option<&Arc<Entry>>) -> bool {
         match self.shared.cache.lookup(key.as_str(), &self.head.headers) {
-            Lookup::Found(entry) => stale.is_none_or(|stale| !Arc::ptr_eq(stale, &entry)),
-            Lookup::VaryMiss(_) | Lookup::UriMiss => false,
+            Lookup::Found(entry, _) => stale.is_none_or(|stale| !Arc::ptr_eq(stale, &entry)),
+            Lookup::VaryMiss(_) | Lookup::UriMiss | Lookup::OnDisk => false,
         }
     }
 
@@ -204,12 +257,16 @@ impl Exchange<'_> {
             cache.flights().abandon(&flight);
             return false;
         };
-        let stands_in = stale.as_ref().is_some_and(|stale| {
-            matches!(
-                reuse::on_error(&stale.freshness, SystemTime::now(), false),
-                OnError::Serve { .. }
-            )
-        });
+        let stands_in = stale
+            .as_ref()
+            .and_then(|stale| stale.freshness(cache.purges()))
+            .is_some_and(|freshness| {
+                let now = clock::now();
+                matches!(
+                    reuse::on_error(&freshness, now, false),
+                    OnError::Serve { .. }
+                )
+            });
         // With something to show there is no reason to let a reader wait for a restart.
         let hold = if stands_in {
             Duration::ZERO
@@ -228,6 +285,7 @@ impl Exchange<'_> {
             key: key.clone(),
             flight,
             hold,
+            owner: self.owner(),
             _place: place,
         };
         let span = tracing::debug_span!("fetch", key = key.as_str());
@@ -237,18 +295,17 @@ impl Exchange<'_> {
 
     /// Refreshes in the background, once.
     pub(super) fn refresh(&self, entry: &Arc<Entry>) {
-        let Some(key) = Key::new(
-            self.connection.scheme(),
-            &self.head.host,
-            self.head.target.as_str(),
-        ) else {
+        let Some(key) = Key::of(self.connection.scheme(), self.head) else {
             return;
         };
         let flights = self.shared.cache.flights();
+        let purges = self.shared.cache.purges();
+        let scopes = || self.scopes(&key);
         let flight = if entry.variant.is_empty() {
-            flights.lead(key.as_str())
+            flights.lead(key.as_str(), purges, scopes)
         } else {
-            flights.lead(&format!("{} {}", key.as_str(), entry.variant))
+            let name = format!("{} {}", key.as_str(), entry.variant);
+            flights.lead(&name, purges, scopes)
         };
         match flight {
             Some(flight) if self.is_there_now(&key, Some(entry)) => flights.abandon(&flight),
@@ -285,14 +342,31 @@ impl Exchange<'_> {
         status: CacheStatus<'static>,
         age: u64,
     ) -> Told {
-        let dressed = entry.dressed(self.site, self.route, self.connection.tls.is_some());
-        match cache::serve(client, self.head, entry, &dressed, &status, age).await {
+        let tls = self.connection.tls.is_some();
+        let dress = |coding| entry.dressed(self.site, self.route, tls, coding);
+        let (chosen, missing) = cache::representation(self.head, entry, dress);
+        if let Some(coding) = missing.filter(|coding| entry.wants(*coding)) {
+            self.code(entry, coding);
+        }
+        match cache::serve(client, self.head, entry, &chosen, &status, age).await {
             Ok(sent) => Told::of(sent, &status),
             Err(_) => {
                 client.close_after();
                 Told::of(Failure::ClientGone.status(), &status)
             }
         }
+    }
+
+    /// Has a coding made that this reader would have liked.
+    fn code(&self, entry: &Arc<Entry>, coding: Coding) {
+        if let Some(key) = Key::of(self.connection.scheme(), self.head) {
+            let lane = self.owner().lane;
+            self.shared.cache.code(key.as_str(), lane, entry, coding);
+        }
+    }
+
+    fn owner(&self) -> Owner {
+        Owner::new(self.site.config.canonical(), &self.route.cache)
     }
 
     /// A response on its way, to one of its readers.
@@ -307,6 +381,9 @@ impl Exchange<'_> {
         let mut head = cache::stream_head(&live.head, status);
         let tls = self.connection.tls.is_some();
         response::finish(&mut head.headers, self.site, Some(self.route), tls);
+        if live.stored.as_ref().is_ok_and(|shared| shared.compress) {
+            cache::coding::vary(&mut head.headers);
+        }
         if self.is_not_modified(&head) {
             head.status = StatusCode::NOT_MODIFIED;
             told.status = 304;
@@ -357,7 +434,7 @@ impl Exchange<'_> {
     }
 
     /// The upstream gave nothing: what is stored stands in where it may.
-    async fn stand_in<D: Downstream>(
+    pub(super) async fn stand_in<D: Downstream>(
         &self,
         client: D,
         stale: Option<Arc<Entry>>,
@@ -366,8 +443,9 @@ impl Exchange<'_> {
         course: Option<Arc<Course>>,
     ) -> Option<D> {
         if let Some(entry) = stale
+            && let Some(freshness) = entry.freshness(self.shared.cache.purges())
             && let OnError::Serve { age, ttl, by } =
-                reuse::on_error(&entry.freshness, SystemTime::now(), false)
+                reuse::on_error(&freshness, clock::now(), false)
         {
             entry.refresh_failed();
             return self

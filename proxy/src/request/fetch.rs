@@ -8,7 +8,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use crate::cache::freshness::Policy;
 use crate::cache::key::Key;
-use crate::cache::{Entry, Fill, Filled, Flight};
+use crate::cache::{Entry, Fill, Filled, Flight, Owner};
 use crate::downstream::{Connection, RequestHead};
 use crate::pool::Pool;
 use crate::response::Failure;
@@ -40,6 +40,8 @@ pub struct Fetch {
     pub flight: Arc<Flight>,
     /// How long a restart is waited for.
     pub hold: Duration,
+    /// Whose the response will be.
+    pub owner: Owner,
     /// Its place among all fetches.
     pub _place: OwnedSemaphorePermit,
 }
@@ -73,6 +75,7 @@ impl Fetch {
             self.key.clone(),
             self.headers.clone(),
             Policy::from(&self.route.cache),
+            self.owner.clone(),
             stale,
         );
         let request = upstream::request(

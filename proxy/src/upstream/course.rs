@@ -16,6 +16,10 @@ use crate::route::Site;
 /// The first pause before an upstream is asked again; it doubles up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+/// How long an upstream is asked again that takes a request on a fresh connection and hangs up. It is
+/// not away but there and broken, or the request breaks it; and clients that give up after 10 s
+/// should hear of it.
+const HUNG_UP_FOR: Duration = Duration::from_secs(5);
 
 /// Who an exchange is for.
 pub enum Purpose {
@@ -49,6 +53,8 @@ struct Progress {
     deadline: Option<Instant>,
     failure: Option<Failure>,
     timed_out: bool,
+    /// When the upstream first hung up, of the breaks that came one after another.
+    hung_up: Option<Instant>,
     status: Option<u16>,
     started: bool,
     client: Option<Failure>,
@@ -198,7 +204,17 @@ impl Course {
             && !state.started
             && (!sent || self.safe);
         let untried = (state.tries as usize) < self.pool.members().len();
-        again && (reused || untried || Instant::now() < self.hold_until)
+        let now = Instant::now();
+        let until = if sent && !reused && failure == Failure::Unreachable {
+            let first = *state.hung_up.get_or_insert(now);
+            self.hold_until.min(first + HUNG_UP_FOR)
+        } else {
+            if !sent {
+                state.hung_up = None;
+            }
+            self.hold_until
+        };
+        again && (reused || untried || now < until)
     }
 
     /// Why there is no response to pass on.

@@ -1,0 +1,500 @@
+//! What a response that goes past the flights tells the store all the same: a POST whose answer is what
+//! a GET would bring (RFC 9110 section 9.3.3), a GET whose answers were not fit for sharing until now,
+//! a part of a representation (RFC 9111 section 3.3),
+//! and a HEAD that freshens what a GET brought, or shows
+//! that it is outdated (RFC 9111 section 4.3.5).
+
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, StatusCode, header};
+
+use super::{Dress, Exchange};
+use crate::access_log::Told;
+use crate::cache::clock;
+use crate::cache::conditional::{self, Validators};
+use crate::cache::control::{RequestDirectives, ResponseControl};
+use crate::cache::freshness::{Freshness, Policy};
+use crate::cache::key::Key;
+use crate::cache::parts::{Answer, Parts};
+use crate::cache::purge::Verdict;
+use crate::cache::range::{ByteRange, storable_part};
+use crate::cache::reuse::{self, OnError, Reuse};
+use crate::cache::status::{CacheStatus, Forward};
+use crate::cache::storable::{self, storable, stored_headers};
+use crate::cache::tee::{self, Allowance, Collected, Tee};
+use crate::cache::update::{self, Head};
+use crate::cache::vary::{Vary, variant_key};
+use crate::cache::{self, Body, Cache, Entry, Flight, KeptParts, Origin, Owner, counted, scope};
+use crate::downstream::{BodyLength, Downstream, ResponseHead};
+use crate::response::{self, Failure};
+use crate::upstream::{self, Purpose};
+
+/// An exchange that may change what is stored for its target.
+struct Lesson {
+    cache: Arc<Cache>,
+    key: Key,
+    method: Method,
+    request: HeaderMap,
+    directives: RequestDirectives,
+    policy: Policy,
+    owner: Owner,
+    requested: SystemTime,
+    asked: Watch,
+    /// From the response's head on: what the request itself made outdated is behind it.
+    answered: OnceLock<Watch>,
+}
+
+/// Notices what becomes outdated from its beginning on.
+struct Watch {
+    cache: Arc<Cache>,
+    flight: Arc<Flight>,
+}
+
+impl Exchange<'_> {
+    /// Looks at an answer that is passed through, and stores it where it may be stored after all.
+    pub(super) fn learns_in_passing<D: Downstream>(
+        &self,
+        client: D,
+        key: &Key,
+        dress: Dress,
+    ) -> Tee<D> {
+        let lesson = Arc::new(self.lesson(key));
+        let (judging, dressing) = (lesson.clone(), lesson.clone());
+        Tee::new(
+            client,
+            move |head, length| judging.judge(head, length),
+            move |head| {
+                dress(head);
+                dressing.answered.get_or_init(|| dressing.watch());
+            },
+            move |collected| lesson.store(collected),
+        )
+    }
+
+    /// Looks at the answer to a HEAD that is passed through, for what it says of the stored response.
+    pub(super) fn learns_from_head<D: Downstream>(
+        &self,
+        client: D,
+        key: &Key,
+        stored: Arc<Entry>,
+        dress: Dress,
+    ) -> Tee<D> {
+        let lesson = Arc::new(self.lesson(key));
+        let (judging, old) = (lesson.clone(), stored.clone());
+        Tee::new(
+            client,
+            move |head, _| judging.compare(&old, head),
+            dress,
+            move |collected| lesson.freshen(&stored, &collected),
+        )
+    }
+
+    /// Answers a HEAD for which there is only a stale response: by asking with a HEAD, which never
+    /// brings the body along.
+    pub(super) async fn head_through<D: Downstream>(
+        &self,
+        client: D,
+        key: &Key,
+        stale: Arc<Entry>,
+        forward: Forward,
+    ) -> Option<D> {
+        let pool = self.route.pool.as_ref()?;
+        let cache = &self.shared.cache;
+        let stands_in = may_stand_in(cache, &stale);
+        let request = upstream::request(
+            self.head,
+            self.head.headers.clone(),
+            self.connection,
+            self.route,
+            &self.live.config.trusted,
+            self.id.unwrap_or_default(),
+        );
+        let hold = match stands_in {
+            true => Duration::ZERO,
+            false => self.site.config.hold,
+        };
+        let course = upstream::course(self.site, pool, &Method::HEAD, hold, Purpose::Fill);
+        let lesson = Arc::new(self.lesson(key));
+        let dress = self.dress(key, forward, None);
+        let (judging, old) = (lesson.clone(), stale.clone());
+        let (merging, older) = (stale.clone(), stale.clone());
+        let client = Tee::new(
+            client,
+            move |head, _| judging.judge_head(&old, head),
+            move |head| {
+                // What it says, and what it leaves unsaid, is said of the stored response.
+                if freshens(&merging, head) {
+                    let mut merged = merging.head.headers.clone();
+                    update::merge(&mut merged, &head.headers);
+                    head.headers = merged;
+                }
+                dress(head);
+            },
+            move |collected| lesson.freshen(&older, &collected),
+        );
+        let tee = self.shared.upstreams.pass(client, request, &course).await?;
+        let (refused, mut client) = (tee.refused(), tee.into_inner());
+        let failure = match refused {
+            true => Some(Failure::ServerError),
+            false => course.failure(),
+        };
+        let status = CacheStatus {
+            forward: Some(forward),
+            ..CacheStatus::default()
+        };
+        match failure {
+            Some(failure) if !client.started() => {
+                let course = Some(course);
+                self.stand_in(client, Some(stale), failure, forward, course)
+                    .await
+            }
+            failure => {
+                let sent = course.status().unwrap_or(502);
+                let sent = StatusCode::from_u16(sent).unwrap_or(StatusCode::BAD_GATEWAY);
+                let mut told = Told::of(sent, &status);
+                told.course = Some(course);
+                match failure {
+                    None => self.done(client, told),
+                    Some(failure) => {
+                        client.close_after();
+                        told.detail = Some(failure.as_str());
+                        self.broken(client, told)
+                    }
+                }
+            }
+        }
+    }
+
+    /// Parts that answer the request while they are fresh, and the ranges that it asks for.
+    pub(super) fn kept_parts(
+        &self,
+        key: &Key,
+        directives: &RequestDirectives,
+    ) -> Option<(Arc<KeptParts>, Vec<ByteRange>)> {
+        let headers = &self.head.headers;
+        if !headers.contains_key(header::RANGE) || conditional::has_condition(headers) {
+            return None;
+        }
+        let kept = self.shared.cache.parts(key.as_str(), headers)?;
+        let now = clock::now();
+        match (
+            reuse::decide(&kept.freshness, directives, now),
+            kept.parts.answer(&self.head.method, headers),
+        ) {
+            (Reuse::Fresh { .. }, Answer::Ranges(ranges)) => Some((kept, ranges)),
+            _ => None,
+        }
+    }
+
+    /// Whether parts are kept, but not those that are asked for.
+    pub(super) fn has_other_parts(&self, key: &Key) -> bool {
+        let headers = &self.head.headers;
+        headers.contains_key(header::RANGE)
+            && self.shared.cache.parts(key.as_str(), headers).is_some()
+    }
+
+    /// Answers out of parts.
+    pub(super) async fn serve_parts<D: Downstream>(
+        &self,
+        mut client: D,
+        kept: &KeptParts,
+        ranges: Vec<ByteRange>,
+    ) -> Option<D> {
+        let now = clock::now();
+        let mut headers = kept.parts.fields().clone();
+        headers.remove(header::AGE);
+        let tls = self.connection.tls.is_some();
+        response::finish(&mut headers, self.site, Some(self.route), tls);
+        let status = CacheStatus {
+            ttl: Some(kept.freshness.ttl(now)),
+            detail: Some("part"),
+            ..CacheStatus::default()
+        };
+        let age = kept.freshness.current_age(now).as_secs();
+        match cache::serve_parts(&mut client, headers, &kept.parts, ranges, &status, age).await {
+            Ok(sent) => self.done(client, Told::of(sent, &status)),
+            Err(_) => {
+                client.close_after();
+                self.broken(client, Told::of(Failure::ClientGone.status(), &status))
+            }
+        }
+    }
+
+    fn lesson(&self, key: &Key) -> Lesson {
+        let cache = &self.shared.cache;
+        Lesson {
+            cache: cache.clone(),
+            key: key.clone(),
+            method: self.head.method.clone(),
+            directives: RequestDirectives::of(&self.head.headers),
+            request: self.head.headers.clone(),
+            policy: Policy::from(&self.route.cache),
+            owner: Owner::new(self.site.config.canonical(), &self.route.cache),
+            requested: SystemTime::now(),
+            asked: Watch::new(cache, key),
+            answered: OnceLock::new(),
+        }
+    }
+}
+
+impl Lesson {
+    fn watch(&self) -> Watch {
+        Watch::new(&self.cache, &self.key)
+    }
+
+    /// Stored if it may be, and if it is short enough to be kept in memory.
+    fn judge(&self, head: &ResponseHead, length: BodyLength) -> tee::Verdict {
+        let most = match length {
+            BodyLength::None => 0,
+            BodyLength::Exact(length) => length,
+            BodyLength::Unknown => self.cache.max_in_memory(),
+            BodyLength::Upgrade => return tee::Verdict::Pass,
+        };
+        // What was purged after it was asked for may be what it says.
+        let wanted = self
+            .fit(head, SystemTime::now())
+            .is_some_and(|(_, scopes)| !self.asked.is_purged(&scopes))
+            && most <= self.cache.max_in_memory()
+            && !self.asked.is_outdated();
+        match self.cache.take_room(most).filter(|_| wanted) {
+            Some(room) => tee::Verdict::Collect(Allowance {
+                most,
+                room: Some(room),
+            }),
+            None => tee::Verdict::Pass,
+        }
+    }
+
+    /// How long a response may be used and what it belongs to, where it may be stored.
+    fn fit(&self, head: &ResponseHead, received: SystemTime) -> Option<(Freshness, Box<[u64]>)> {
+        let control = ResponseControl::of(&head.headers);
+        let freshness = Freshness::of(
+            head.status,
+            &head.headers,
+            &control,
+            self.requested,
+            received,
+            &self.policy,
+        );
+        let judged = storable(&storable::Exchange {
+            method: &self.method,
+            target: &self.key,
+            request: &self.request,
+            directives: &self.directives,
+            status: head.status,
+            response: &head.headers,
+            control: &control,
+            freshness: &freshness,
+            holds_parts: true,
+        });
+        let scopes = scope::scopes_of(&self.owner.site, &self.key, &head.headers);
+        (judged.is_ok() && !scopes.too_many).then_some((freshness, scopes.list))
+    }
+
+    /// Stores a response that was passed through.
+    fn store(&self, collected: Collected) {
+        let Collected {
+            head,
+            received,
+            body,
+            room: Some(room),
+        } = collected
+        else {
+            return;
+        };
+        let (Some((freshness, scopes)), Some(watch)) =
+            (self.fit(&head, received), self.answered.get())
+        else {
+            return;
+        };
+        if watch.is_outdated() || watch.is_purged(&scopes) {
+            return;
+        }
+        let headers = stored_headers(&head.headers, &ResponseControl::of(&head.headers), received);
+        let mut head = ResponseHead {
+            status: head.status,
+            headers,
+        };
+        let origin = Origin {
+            born: watch.flight.born,
+            scopes,
+            compress: self.owner.compress,
+        };
+        if head.status == StatusCode::PARTIAL_CONTENT {
+            let part = counted(body, room);
+            let Some((headers, whole)) =
+                self.keep_part(head.headers, part, freshness, received, &origin)
+            else {
+                return;
+            };
+            // The last part was what was missing.
+            head = ResponseHead {
+                status: StatusCode::OK,
+                headers,
+            };
+            let Some(room) = self.cache.take_room(whole.len() as u64) else {
+                return;
+            };
+            let body = Body::Memory(counted(whole, room));
+            let entry = Entry::new(head, body, freshness, &self.request, received, origin);
+            let (key, lane) = (self.key.as_str(), self.owner.lane);
+            self.cache.remove(key);
+            return self.cache.insert(key, lane, Arc::new(entry));
+        }
+        let body = Body::Memory(counted(body, room));
+        let entry = Entry::new(head, body, freshness, &self.request, received, origin);
+        let (key, lane) = (self.key.as_str(), self.owner.lane);
+        self.cache.insert(key, lane, Arc::new(entry));
+        self.cache.unmark_unshared(key);
+    }
+
+    /// Keeps a part beside those of the same representation; gives the whole where nothing is missing any
+    /// more (RFC 9111 section 3.4).
+    fn keep_part(
+        &self,
+        headers: HeaderMap,
+        body: Bytes,
+        freshness: Freshness,
+        received: SystemTime,
+        origin: &Origin,
+    ) -> Option<(HeaderMap, Bytes)> {
+        let key = self.key.as_str();
+        let validators = Validators::of(&headers, received);
+        let part = storable_part(&headers, &validators)?;
+        let Vary::By(names) = Vary::of(&headers) else {
+            return None;
+        };
+        let kept = self.cache.parts(key, &self.request);
+        let joined =
+            kept.and_then(|kept| kept.parts.with(&headers, &validators, &part, body.clone()));
+        let parts = match joined {
+            Some(joined) => joined,
+            None => Parts::new(headers, validators, &part, body)?,
+        };
+        let whole = parts
+            .whole()
+            .filter(|(_, body)| body.len() as u64 <= self.cache.max_in_memory());
+        if whole.is_none() {
+            self.cache.keep_parts(
+                key,
+                KeptParts {
+                    parts,
+                    freshness: freshness.steady(),
+                    variant: variant_key(&names, &self.request),
+                    names,
+                    origin: origin.clone(),
+                },
+            );
+        }
+        whole
+    }
+
+    /// A HEAD's: what it shows to be outdated is so from now on.
+    fn judge_head(&self, stale: &Entry, head: &ResponseHead) -> tee::Verdict {
+        if reuse::is_error(head.status) && may_stand_in(&self.cache, stale) {
+            return tee::Verdict::Refuse;
+        }
+        self.compare(stale, head)
+    }
+
+    fn compare(&self, stale: &Entry, head: &ResponseHead) -> tee::Verdict {
+        match update::head(&stale.head.headers, head.status, &head.headers) {
+            Head::Freshens => tee::Verdict::Collect(Allowance {
+                most: 0,
+                room: None,
+            }),
+            Head::Outdates => {
+                // It may still stand in for an error, and the next GET is asked with its validators.
+                let outdated = Arc::new(stale.outdated(SystemTime::now()));
+                let (key, lane) = (self.key.as_str(), self.owner.lane);
+                self.cache.refresh(key, lane, outdated);
+                tee::Verdict::Pass
+            }
+            Head::Unrelated => tee::Verdict::Pass,
+        }
+    }
+
+    /// Freshens what is stored by a HEAD's response.
+    fn freshen(&self, stale: &Entry, collected: &Collected) {
+        let mut merged = stale.head.clone();
+        update::merge(&mut merged.headers, &collected.head.headers);
+        let scopes = scope::scopes_of(&self.owner.site, &self.key, &merged.headers);
+        if self.directives.no_store || scopes.too_many || self.asked.is_outdated() {
+            return;
+        }
+        let fresh = stale.refreshed(
+            &collected.head.headers,
+            &self.request,
+            self.requested,
+            collected.received,
+            &self.policy,
+            Origin {
+                born: self.asked.flight.born,
+                scopes: scopes.list,
+                compress: self.owner.compress,
+            },
+        );
+        if self.asked.is_purged(&fresh.scopes) {
+            return;
+        }
+        let control = ResponseControl::of(&fresh.head.headers);
+        let judged = storable(&storable::Exchange {
+            method: &Method::GET,
+            target: &self.key,
+            request: &self.request,
+            directives: &self.directives,
+            status: fresh.head.status,
+            response: &fresh.head.headers,
+            control: &control,
+            freshness: fresh.stated(),
+            holds_parts: false,
+        });
+        match judged {
+            Ok(()) => {
+                let (key, lane) = (self.key.as_str(), self.owner.lane);
+                self.cache.refresh(key, lane, Arc::new(fresh));
+            }
+            Err(_) => self.cache.remove(self.key.as_str()),
+        }
+    }
+}
+
+impl Watch {
+    fn new(cache: &Arc<Cache>, key: &Key) -> Self {
+        Self {
+            flight: cache.flights().alone(key.as_str(), cache.purges()),
+            cache: cache.clone(),
+        }
+    }
+
+    fn is_outdated(&self) -> bool {
+        self.flight.is_outdated()
+    }
+
+    fn is_purged(&self, scopes: &[u64]) -> bool {
+        self.cache.purges().verdict(self.flight.born, scopes) == Verdict::Hard
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.cache.flights().close(&self.flight);
+    }
+}
+
+fn freshens(stored: &Entry, head: &ResponseHead) -> bool {
+    update::head(&stored.head.headers, head.status, &head.headers) == Head::Freshens
+}
+
+/// Whether a stale response may stand in for an error now.
+fn may_stand_in(cache: &Cache, stale: &Entry) -> bool {
+    stale.freshness(cache.purges()).is_some_and(|freshness| {
+        let now = clock::now();
+        matches!(
+            reuse::on_error(&freshness, now, false),
+            OnError::Serve { .. }
+        )
+    })
+}
