@@ -3,12 +3,14 @@
 
 use std::future::pending;
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Method, StatusCode};
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::timeout;
 
 use super::body::{Body, Room, counted};
 use super::control::{RequestDirectives, ResponseControl};
@@ -59,6 +61,8 @@ struct Storing {
     room: Room,
     /// Where it goes when it is too large for memory.
     spool: Option<Streaming>,
+    /// The last piece, until it is stored.
+    last: Option<Bytes>,
 }
 
 /// A place on disk, and the turn that goes with it.
@@ -66,6 +70,9 @@ type Streaming = (Spool, OwnedSemaphorePermit);
 
 /// What a body takes of the memory on its way to disk: what readers may want, and what waits to be written.
 const ON_ITS_WAY: u64 = AHEAD as u64 + 256 * 1024;
+
+/// How long readers wait for the disk at the end of a body.
+const PATIENCE: Duration = Duration::from_millis(250);
 
 /// How a fetch ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -259,6 +266,7 @@ impl Fill {
                     have: 0,
                     room,
                     spool,
+                    last: None,
                 }));
             }
             Err(reason) => self.pass_on(Some(reason)),
@@ -343,6 +351,37 @@ impl Fill {
             // Its readers may still need what was written.
             drop(storing.room);
         }
+    }
+
+    /// The body is whole: it is stored, and then its readers get the end of it, unless the disk is slow.
+    async fn complete(&self, mut storing: Storing, trailers: Option<HeaderMap>) {
+        if self.is_purged(&storing.origin) {
+            self.cache.flights().close(&self.flight);
+            return self.end(storing.last, trailers).await;
+        }
+        let last = storing.last.take();
+        if storing.spool.is_none() {
+            self.cache.ready(storing.have).await;
+        }
+        let mut stored = pin!(self.store(storing, self.flight.pieces()));
+        let in_time = timeout(PATIENCE, &mut stored).await.is_ok();
+        if !in_time {
+            // Who comes meanwhile joins this flight.
+            self.end(last.clone(), trailers.clone()).await;
+            stored.await;
+        }
+        self.cache.flights().close(&self.flight);
+        if in_time {
+            self.end(last, trailers).await;
+        }
+    }
+
+    /// Hands out the last piece and the end.
+    async fn end(&self, last: Option<Bytes>, trailers: Option<HeaderMap>) {
+        if let Some(last) = last {
+            self.flight.push(last).await;
+        }
+        self.flight.end(trailers);
     }
 
     async fn store(&self, storing: Storing, pieces: Vec<Bytes>) {
@@ -439,6 +478,14 @@ impl Downstream for Fill {
         if let Err(reason) = self.keep(&chunk).await {
             self.pass_on(Some(reason));
         }
+        if let Progress::Storing(storing) = &mut self.progress
+            && storing.spool.is_some()
+            && storing.length == Some(storing.have)
+        {
+            // Who has the last byte may ask again at once, and should find it stored.
+            storing.last = Some(chunk);
+            return Ok(());
+        }
         if matches!(self.progress, Progress::Done(_)) || self.flight.push(chunk).await {
             Ok(())
         } else {
@@ -458,20 +505,7 @@ impl Downstream for Fill {
                     self.progress = Progress::Passing;
                     return Err(io::ErrorKind::UnexpectedEof.into());
                 }
-                let on_disk = storing.spool.is_some();
-                if on_disk {
-                    // Nobody waits for the disk; who comes meanwhile joins this flight.
-                    self.flight.end(trailers.clone());
-                } else {
-                    self.cache.ready(storing.have).await;
-                }
-                if !self.is_purged(&storing.origin) {
-                    self.store(*storing, self.flight.pieces()).await;
-                }
-                self.cache.flights().close(&self.flight);
-                if !on_disk {
-                    self.flight.end(trailers);
-                }
+                self.complete(*storing, trailers).await;
             }
         }
         Ok(())
