@@ -5,7 +5,6 @@
 //! Requests announce; the daemon, which may make requests of its own, fetches.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -51,7 +50,7 @@ impl Changes {
     }
 
     /// All pages of a site have changed.
-    pub fn whole_site(&self, cache: &Arc<Cache>, name: &str) {
+    pub fn whole_site(&self, cache: &Cache, name: &str) {
         let scope = Scope::site(name);
         let change = {
             let now = Instant::now();
@@ -78,7 +77,7 @@ impl Changes {
             }
         };
         if change.due.is_none() {
-            cache.purge(&[scope], &[], false);
+            cache.purge(&[scope], false);
         }
         if self.sender.try_send(change).is_err() && change.due.is_some() {
             // Nobody would come back to it.
@@ -87,12 +86,12 @@ impl Changes {
     }
 
     /// The time has come for a change that had to wait.
-    pub fn due(&self, cache: &Arc<Cache>, scope: u64) {
+    pub fn due(&self, cache: &Cache, scope: u64) {
         let site = Announced {
             last: Instant::now(),
             waits: false,
         };
         self.sites.lock().insert(scope, site);
-        cache.purge(&[scope], &[], false);
+        cache.purge(&[scope], false);
     }
 }

@@ -314,7 +314,7 @@ impl Exchange<'_> {
         let (method, key) = (self.head.method.clone(), key.clone());
         let tls = self.connection.tls.is_some();
         Box::new(move |head| {
-            let stored = (&shared.cache, &shared.changes);
+            let stored = (&*shared.cache, &shared.changes);
             let (place, asked) = ((&*site, &*route), (&method, &key));
             changed::heed(stored, place, asked, head.status, &head.headers);
             response::date(&mut head.headers);

@@ -133,6 +133,8 @@ pub struct DiskStatus {
     pub limit: u64,
     /// Stored responses.
     pub objects: u64,
+    /// What waits to be written; where nothing does, all that was stored before outlives the process.
+    pub waiting: u64,
     /// Responses that it did not take.
     pub not_stored: u64,
     /// Stored responses that were damaged, and dropped.
@@ -148,6 +150,7 @@ impl Default for DiskStatus {
             bytes: 0,
             limit: 0,
             objects: 0,
+            waiting: 0,
             not_stored: 0,
             corrupt: 0,
             error: None,
@@ -728,6 +731,7 @@ old.example.org       file      Example CA  2026-01-04T00:00:00Z  expired 1 day 
                     bytes: 5 << 29,
                     limit: 10 << 30,
                     objects: 54_321,
+                    waiting: 0,
                     not_stored: 3,
                     corrupt: 1,
                     error: Some(text("No space left on device")),

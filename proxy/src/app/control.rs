@@ -205,7 +205,8 @@ impl Control for Handle {
     async fn purge(&self, what: Purge) -> Result<Purged, String> {
         let cache = self.0.shared.cache.clone();
         let purged = tokio::task::spawn_blocking(move || {
-            let purged = Purged::new(cache.purge(&what.scopes, &what.pages, what.hard), what.hard);
+            let concerned = cache.purge_counted(&what.scopes, &what.pages, what.hard);
+            let purged = Purged::new(concerned, what.hard);
             // In force already; on disk it outlives a power cut as well.
             match cache.purges().flush() {
                 Ok(()) => purged,

@@ -118,6 +118,7 @@ fn of_disk(usage: &Usage) -> DiskStatus {
         bytes: disk.bytes,
         limit: disk.limit,
         objects: disk.records,
+        waiting: disk.waiting,
         not_stored: disk.not_stored,
         corrupt: disk.corrupt,
         error: disk.last_error.clone().or_else(|| usage.journal.clone()),

@@ -6,8 +6,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::sync::Notify;
+use tokio::time::timeout;
 
 use super::disk::StoredBody;
 
@@ -41,14 +44,20 @@ impl Body {
 /// The memory that bodies may take together.
 #[derive(Debug)]
 pub struct Budget {
-    taken: Arc<AtomicU64>,
+    books: Arc<Books>,
     limit: u64,
+}
+
+#[derive(Debug, Default)]
+struct Books {
+    taken: AtomicU64,
+    given_back: Notify,
 }
 
 /// A part of the budget; given back when dropped.
 #[derive(Debug)]
 pub struct Room {
-    taken: Arc<AtomicU64>,
+    books: Arc<Books>,
     bytes: u64,
 }
 
@@ -56,25 +65,41 @@ impl Budget {
     /// A budget of `limit` bytes.
     pub fn new(limit: u64) -> Self {
         Self {
-            taken: Arc::default(),
+            books: Arc::default(),
             limit,
         }
     }
 
     /// Takes room for `bytes`; `None` where there is none left.
     pub fn take(&self, bytes: u64) -> Option<Room> {
-        let room = Room {
-            taken: self.taken.clone(),
+        let more = |taken: u64| taken.checked_add(bytes).filter(|all| *all <= self.limit);
+        let taken = &self.books.taken;
+        let fits = taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
+        fits.is_ok().then(|| Room {
+            books: self.books.clone(),
             bytes,
+        })
+    }
+
+    /// The same, waited for where there is none left; at most `patience`.
+    pub async fn take_within(&self, patience: Duration, bytes: u64) -> Option<Room> {
+        let waiting = async {
+            loop {
+                // Before the look, so that what is given back after it is noticed.
+                let given_back = self.books.given_back.notified();
+                if let Some(room) = self.take(bytes) {
+                    return room;
+                }
+                given_back.await;
+            }
         };
-        let taken = self.taken.fetch_add(bytes, Ordering::Relaxed);
-        (taken.saturating_add(bytes) <= self.limit).then_some(room)
+        timeout(patience, waiting).await.ok()
     }
 
     /// Bytes taken now.
     #[cfg(test)]
     fn taken(&self) -> u64 {
-        self.taken.load(Ordering::Relaxed)
+        self.books.taken.load(Ordering::Relaxed)
     }
 }
 
@@ -82,7 +107,7 @@ impl Room {
     /// Room that takes nothing.
     pub fn none() -> Self {
         Self {
-            taken: Arc::default(),
+            books: Arc::default(),
             bytes: 0,
         }
     }
@@ -90,7 +115,7 @@ impl Room {
     /// Puts another part of the same budget to this one.
     pub fn join(&mut self, mut other: Self) {
         if self.bytes == 0 {
-            self.taken = other.taken.clone();
+            self.books = other.books.clone();
         }
         self.bytes += std::mem::take(&mut other.bytes);
     }
@@ -98,7 +123,10 @@ impl Room {
 
 impl Drop for Room {
     fn drop(&mut self) {
-        self.taken.fetch_sub(self.bytes, Ordering::Relaxed);
+        if self.bytes > 0 {
+            self.books.taken.fetch_sub(self.bytes, Ordering::Relaxed);
+            self.books.given_back.notify_waiters();
+        }
     }
 }
 
@@ -135,6 +163,23 @@ mod tests {
         assert!(budget.take(41).is_none());
         assert_eq!(budget.taken(), 60);
         drop(part);
+        assert_eq!(budget.taken(), 0);
+    }
+
+    #[tokio::test]
+    async fn room_that_is_given_back_is_taken_by_who_waits_for_it() {
+        let budget = Budget::new(100);
+        let room = budget.take(60);
+        assert!(
+            budget
+                .take_within(Duration::from_millis(1), 41)
+                .await
+                .is_none()
+        );
+        let give_back = async { drop(room) };
+        let waiting = budget.take_within(Duration::from_secs(600), 41);
+        let (taken, ()) = tokio::join!(waiting, give_back);
+        assert_eq!(taken.map(|room| room.bytes), Some(41));
         assert_eq!(budget.taken(), 0);
     }
 

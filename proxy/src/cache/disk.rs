@@ -67,8 +67,6 @@ const READS: usize = 64;
 const BOOKS: u64 = 128;
 /// Writes of large bodies at once.
 const SPOOLING: usize = 32;
-/// How often who waits for room in the queue looks again.
-const READY_AGAIN: Duration = Duration::from_millis(5);
 /// What a read may take; after that it is a miss.
 const READ_WAIT: Duration = Duration::from_secs(1);
 /// How long large bodies that are being written may delay a pause.
@@ -133,6 +131,8 @@ pub struct Usage {
     pub index_bytes: u64,
     /// Bytes of records that wait to be written.
     pub queued_bytes: u64,
+    /// Records, and marks on older ones, that wait to be written or are being written.
+    pub waiting: u64,
     /// Records that were refused, or could not be written.
     pub not_stored: u64,
     /// Records and files that were not what was written.
@@ -307,12 +307,9 @@ impl Disk {
     /// Waits until a record of so many bytes, head included, would find room to wait; at most `patience`,
     /// and not at all where the disk takes nothing.
     pub async fn ready(&self, bytes: u64, patience: Duration) {
-        let waiting = async {
-            while self.shared.takes() && !self.shared.queue.has_room(bytes) {
-                tokio::time::sleep(READY_AGAIN).await;
-            }
-        };
-        let _ = tokio::time::timeout(patience, waiting).await;
+        let room = self.shared.queue.room(bytes, || self.shared.takes());
+        // Who waited in vain is refused by `write`.
+        let _ = timeout(patience, room).await;
     }
 
     /// Forgets all records of a key, also those that wait to be written.
@@ -332,10 +329,10 @@ impl Disk {
         }
     }
 
-    /// Forgets all records that have one of these scopes and were made before `born`. Looks at every record
-    /// in memory, so it takes some milliseconds for each hundred thousand.
-    pub fn sweep(&self, scopes: &[u64], born: u64) {
-        self.shared.index.sweep(scopes, born);
+    /// Forgets all records that were made before the number that `before` gives for their scopes. Looks at
+    /// every record in memory, so it takes some milliseconds for each hundred thousand.
+    pub fn sweep(&self, before: impl Fn(&[u64]) -> u64) {
+        self.shared.index.sweep(before);
     }
 
     /// Counts a use of a record that was answered from memory.
@@ -358,6 +355,7 @@ impl Disk {
             records: shared.index.records(),
             index_bytes: shared.index.bytes(),
             queued_bytes: shared.queue.bytes(),
+            waiting: shared.queue.waiting(),
             not_stored: shared.refused.load(Ordering::Relaxed),
             corrupt: shared.corrupt.load(Ordering::Relaxed),
             health: shared.health(),

@@ -16,6 +16,7 @@ use super::control::ResponseControl;
 use super::freshness::{Freshness, Policy};
 use super::meta::Meta;
 use super::purge::{Purges, Verdict};
+use super::reuse::{self, Allowed, OnError};
 use super::storable::add_date;
 use super::update;
 use crate::downstream::{ResponseHead, StoredHead};
@@ -270,6 +271,16 @@ impl Entry {
             VALID => Some(self.freshness),
             HARD => None,
             since => Some(self.purged_softly(Duration::from_millis(since))),
+        }
+    }
+
+    /// How it may be served where the upstream fails: its age, its seconds of freshness left, and on whose
+    /// word.
+    pub fn stands_in(&self, purges: &Purges) -> Option<(u64, i64, Allowed)> {
+        let freshness = self.freshness(purges)?;
+        match reuse::on_error(&freshness, clock::now(), false) {
+            OnError::Serve { age, ttl, by } => Some((age, ttl, by)),
+            OnError::Refuse(_) => None,
         }
     }
 

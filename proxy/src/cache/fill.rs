@@ -8,23 +8,22 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, Method, StatusCode};
+use http::{HeaderMap, StatusCode};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 
 use super::body::{Body, Room, counted};
-use super::control::{RequestDirectives, ResponseControl};
 use super::disk::Spool;
 use super::entry::{Entry, Origin};
 use super::flight::{AHEAD, Flight, LiveHead, Shared};
-use super::freshness::{Freshness, Policy};
-use super::key::Key;
+use super::freshness::Freshness;
 use super::meta::Meta;
 use super::purge::Verdict;
-use super::reuse::{self, OnError};
-use super::storable::{Exchange, NotStored, storable, stored_headers};
+use super::question::Question;
+use super::reuse::is_error;
+use super::storable::stored_headers;
 use super::vary::{Vary, variant_key};
-use super::{Cache, Owner, clock, coding, conditional, scope, update};
+use super::{Cache, coding, conditional, update};
 use crate::downstream::{BodyError, BodyLength, Downstream, ResponseHead};
 use crate::response::{self, Failure};
 
@@ -32,14 +31,8 @@ use crate::response::{self, Failure};
 pub struct Fill {
     cache: Arc<Cache>,
     flight: Arc<Flight>,
-    key: Key,
-    /// The client's fields: what varies is read from them.
-    request: Arc<HeaderMap>,
-    directives: RequestDirectives,
-    policy: Policy,
-    owner: Owner,
+    question: Question,
     stale: Option<Arc<Entry>>,
-    requested: SystemTime,
     progress: Progress,
 }
 
@@ -88,25 +81,17 @@ pub enum Filled {
 }
 
 impl Fill {
-    /// A fetch of `key` for a request with these fields; `stale` is what it is to refresh.
+    /// A fetch that asks this; `stale` is what it is to refresh.
     pub fn new(
         cache: Arc<Cache>,
         flight: Arc<Flight>,
-        key: Key,
-        request: Arc<HeaderMap>,
-        policy: Policy,
-        owner: Owner,
+        question: Question,
         stale: Option<Arc<Entry>>,
     ) -> Self {
         Self {
-            directives: RequestDirectives::of(&request),
-            requested: SystemTime::now(),
             cache,
             flight,
-            key,
-            request,
-            policy,
-            owner,
+            question,
             stale,
             progress: Progress::Waiting,
         }
@@ -114,7 +99,7 @@ impl Fill {
 
     /// The fields to ask the upstream with: the client's, with our conditions in place of its own.
     pub fn upstream_headers(&self) -> HeaderMap {
-        let mut headers = HeaderMap::clone(&self.request);
+        let mut headers = HeaderMap::clone(&self.question.request);
         let validated = self
             .stale
             .as_ref()
@@ -134,92 +119,44 @@ impl Fill {
     }
 
     fn not_modified(&mut self, stale: &Entry, head: &ResponseHead) -> Filled {
-        if !update::confirms(&stale.validators, &head.headers) {
-            self.cache.remove(self.key.as_str());
-            self.stale = None;
-            return Filled::AskAgain;
-        }
-        let now = SystemTime::now();
-        let mut merged = stale.head.headers.clone();
-        update::merge(&mut merged, &head.headers);
-        let Some(origin) = self.origin(&merged) else {
-            self.cache.remove(self.key.as_str());
+        let (key, lane, born) = (self.key(), self.question.owner.lane, self.flight.born);
+        let freshened = update::confirms(&stale.validators, &head.headers)
+            .then(|| {
+                let now = SystemTime::now();
+                self.question.freshens(stale, &head.headers, now, born)
+            })
+            .flatten();
+        let Some((entry, may_stay)) = freshened else {
+            self.cache.remove(key);
             self.stale = None;
             return Filled::AskAgain;
         };
-        let refreshed = stale.refreshed(
-            &head.headers,
-            &self.request,
-            self.requested,
-            now,
-            &self.policy,
-            origin,
-        );
-        let entry = Arc::new(refreshed);
-        let control = ResponseControl::of(&entry.head.headers);
-        let judged = self.judge(&entry.head, &control, entry.stated());
-        if judged.is_ok() && !self.flight.is_outdated() {
-            self.cache
-                .refresh(self.key.as_str(), self.owner.lane, entry.clone());
+        if may_stay && !self.flight.is_outdated() {
+            self.cache.refresh(key, lane, entry.clone());
         } else {
-            self.cache.remove(self.key.as_str());
+            self.cache.remove(key);
         }
         self.flight.landed(entry, head.status.as_u16());
         self.cache.flights().close(&self.flight);
         Filled::Done
     }
 
-    /// What a response with these fields belongs to; `None` where it names too many tags to be
-    /// purged by all of them.
-    fn origin(&self, headers: &HeaderMap) -> Option<Origin> {
-        let scopes = scope::scopes_of(&self.owner.site, &self.key, headers);
-        (!scopes.too_many).then_some(Origin {
-            born: self.flight.born,
-            scopes: scopes.list,
-            compress: self.owner.compress,
-        })
-    }
-
-    fn judge(
-        &self,
-        head: &ResponseHead,
-        control: &ResponseControl,
-        freshness: &Freshness,
-    ) -> Result<(), NotStored> {
-        storable(&Exchange {
-            method: &Method::GET,
-            target: &self.key,
-            request: &self.request,
-            directives: &self.directives,
-            status: head.status,
-            response: &head.headers,
-            control,
-            freshness,
-            holds_parts: false,
-        })
+    fn key(&self) -> &str {
+        self.question.key.as_str()
     }
 
     async fn begin(&mut self, mut head: ResponseHead, length: BodyLength) {
         let received = SystemTime::now();
-        let control = ResponseControl::of(&head.headers);
-        let freshness = Freshness::of(
-            head.status,
-            &head.headers,
-            &control,
-            self.requested,
-            received,
-            &self.policy,
-        );
+        let judged = self.question.judge(&head, received);
         let known = match length {
             BodyLength::Exact(length) => Some(length),
             BodyLength::None => Some(0),
             BodyLength::Unknown | BodyLength::Upgrade => None,
         };
-        let judged = self.judge(&head, &control, &freshness);
-        let prepared = match judged {
+        let prepared = match judged.storable {
             Err(reason) => Err(reason.as_str()),
             Ok(()) if known.unwrap_or(0) > self.cache.max_object() => Err("too-large"),
-            Ok(()) => match self.origin(&head.headers) {
+            Ok(()) => match self.question.origin(self.flight.born, &head.headers) {
                 None => Err("too-many-tags"),
                 Some(origin) => self.place(known).await.map(|place| (origin, place)),
             },
@@ -231,9 +168,9 @@ impl Fill {
         let stored = match &prepared {
             Err(reason) => Err(*reason),
             Ok((origin, _)) => Ok(Shared {
-                variant: variant_key(&names, &self.request),
+                variant: variant_key(&names, &self.question.request),
                 names,
-                ttl: freshness.ttl(received),
+                ttl: judged.freshness.ttl(received),
                 scopes: origin.scopes.clone(),
                 compress: origin.compress
                     && known.is_some_and(|length| {
@@ -244,7 +181,7 @@ impl Fill {
         };
         let stored_head = ResponseHead {
             status: head.status,
-            headers: stored_headers(&head.headers, &control, received),
+            headers: stored_headers(&head.headers, &judged.control, received),
         };
         response::date(&mut head.headers);
         self.flight.live(LiveHead {
@@ -259,7 +196,7 @@ impl Fill {
                 }
                 self.progress = Progress::Storing(Box::new(Storing {
                     head: stored_head,
-                    freshness,
+                    freshness: judged.freshness,
                     received,
                     origin,
                     length: known,
@@ -278,7 +215,7 @@ impl Fill {
         let expected = length.unwrap_or(0);
         let spool = match expected > self.cache.max_in_memory() {
             false => None,
-            true => match self.cache.spool(self.owner.lane, length).await {
+            true => match self.cache.spool(self.question.owner.lane, length).await {
                 None => return Err("no-disk"),
                 spool => spool,
             },
@@ -294,7 +231,7 @@ impl Fill {
 
     /// A body of unknown length has become too large for memory: what has come goes to disk first.
     async fn spill(&mut self) -> Result<(), &'static str> {
-        let lane = self.owner.lane;
+        let lane = self.question.owner.lane;
         let Progress::Storing(storing) = &mut self.progress else {
             return Ok(());
         };
@@ -341,11 +278,11 @@ impl Fill {
         self.cache.flights().close(&self.flight);
         // What is for want of room, or of a disk, may be stored the next time.
         if !matches!(refused, Some("no-room" | "no-disk" | "disk")) {
-            self.cache.mark_unshared(self.key.as_str());
+            self.cache.mark_unshared(self.key());
         }
         // What the origin says now takes the place of what it said before.
         if self.stale.is_some() {
-            self.cache.remove(self.key.as_str());
+            self.cache.remove(self.key());
         }
         if let Progress::Storing(storing) = before {
             // Its readers may still need what was written.
@@ -385,16 +322,15 @@ impl Fill {
     }
 
     async fn store(&self, storing: Storing, pieces: Vec<Bytes>) {
-        let key = self.key.as_str();
+        let (key, lane) = (self.key(), self.question.owner.lane);
         if let Some((spool, _turn)) = storing.spool {
             let meta = Meta::new(
                 storing.head,
                 storing.freshness,
-                &self.request,
+                &self.question.request,
                 false,
                 storing.have,
             );
-            let lane = self.owner.lane;
             if let Err(error) = self
                 .cache
                 .commit(key, lane, spool, meta, storing.origin)
@@ -413,11 +349,11 @@ impl Fill {
             storing.head,
             Body::Memory(counted(body, storing.room)),
             storing.freshness,
-            &self.request,
+            &self.question.request,
             storing.received,
             storing.origin,
         );
-        self.cache.insert(key, self.owner.lane, Arc::new(entry));
+        self.cache.insert(key, lane, Arc::new(entry));
     }
 
     /// Whether it was purged while it was on its way.
@@ -454,16 +390,7 @@ impl Downstream for Fill {
                 self.progress = Progress::Done(self.not_modified(&stale, &head));
                 return Ok(());
             }
-            let stands_in = reuse::is_error(head.status)
-                && stale
-                    .freshness(self.cache.purges())
-                    .is_some_and(|freshness| {
-                        let now = clock::now();
-                        matches!(
-                            reuse::on_error(&freshness, now, false),
-                            OnError::Serve { .. }
-                        )
-                    });
+            let stands_in = is_error(head.status) && stale.stands_in(self.cache.purges()).is_some();
             if stands_in {
                 self.progress = Progress::Done(Filled::StaleStandsIn);
                 self.flight.failed(Failure::ServerError);

@@ -50,14 +50,14 @@ pub enum Verdict {
 
 impl Purges {
     /// The purges of a journal, which is made where it is missing; without one, purges are forgotten at the end. Never fails: see
-    /// [`error`](Self::error) and [`damaged`](Self::damaged). Blocking; starts a thread.
+    /// [`error`](Self::error). Blocking; starts a thread.
     pub fn open(journal: Option<&Path>) -> Self {
         Self::open_at(journal, SystemTime::now(), MOST_SCOPES)
     }
 
     fn open_at(journal: Option<&Path>, now: SystemTime, most_scopes: usize) -> Self {
         let table = Table::new(most_scopes);
-        let (mut last, mut rewrite, mut damaged, mut error) = (0, false, 0, None);
+        let (mut last, mut rewrite, mut error) = (0, false, None);
         let journal = journal.map(|path| {
             let mut journal = Journal::new(path);
             let read = journal.open(&mut |record, _| {
@@ -70,7 +70,7 @@ impl Purges {
                 // Until it works; what stands there by then is taken in.
                 rewrite = true;
             }
-            damaged = journal.damaged();
+            let damaged = journal.damaged();
             if damaged > 0 {
                 tracing::warn!(path = %path.display(), damaged, "some purges in the journal cannot be read");
                 rewrite = true;
@@ -95,7 +95,6 @@ impl Purges {
             wake: Condvar::new(),
             written: AtomicU64::new(written),
             error: Mutex::new(error),
-            damaged,
             keeps: journal.is_some(),
             journal: Mutex::new(journal),
         });
@@ -182,37 +181,20 @@ impl Purges {
         self.inner.table.verdict(born, scopes)
     }
 
+    /// The number before which a response with these scopes must not be used any more; 0 where there is none.
+    pub fn hard_before(&self, scopes: &[u64]) -> u64 {
+        self.inner.table.hard_before(scopes)
+    }
+
     /// Writes what is not yet written, so that it outlives a power cut, and takes in what another process wrote. Blocking, up to some
     /// seconds where that process or the disk is slow. Where it fails all stays in force, and is written when that works again.
     pub fn flush(&self) -> io::Result<()> {
         self.inner.write(true)
     }
 
-    /// Says that no response with a smaller number is stored, nor on its way: purges that concern no other are forgotten.
-    pub fn forget_before(&self, born: u64) {
-        let inner = &*self.inner;
-        let mut changes = inner.changes.lock();
-        inner.table.forget_before(born);
-        if inner.keeps && inner.has_grown(0) {
-            changes.rewrite = true;
-            drop(changes);
-            inner.wake.notify_one();
-        }
-    }
-
-    /// How many scopes are purged.
-    pub fn scopes(&self) -> usize {
-        self.inner.table.len()
-    }
-
     /// Why purges are not being kept, while that is so.
     pub fn error(&self) -> Option<String> {
         self.inner.error.lock().clone()
-    }
-
-    /// How many records of the journal could not be read when it was opened; purges may have been lost with them.
-    pub fn damaged(&self) -> u64 {
-        self.inner.damaged
     }
 }
 
@@ -242,7 +224,6 @@ struct Inner {
     /// Records in the file.
     written: AtomicU64,
     error: Mutex<Option<String>>,
-    damaged: u64,
     /// Whether there is a journal.
     keeps: bool,
 }

@@ -54,18 +54,7 @@ pub enum Reason {
 }
 
 impl Reason {
-    /// The word for logs, metrics and `Cache-Status`'s `detail`.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Stale => "stale",
-            Self::NoCache => "no-cache",
-            Self::RequestNoCache => "request-no-cache",
-            Self::RequestMaxAge => "request-max-age",
-            Self::RequestMinFresh => "request-min-fresh",
-        }
-    }
-
-    /// The same in the terms of `Cache-Status`: `stale` or `request` (RFC 9211, 2.2).
+    /// In the terms of `Cache-Status`: `stale` or `request` (RFC 9211, 2.2).
     pub fn forward(self) -> Forward {
         match self {
             Self::Stale | Self::NoCache => Forward::Stale,
@@ -167,16 +156,6 @@ pub enum Refused {
     Forbidden,
     /// Stale for longer than is allowed.
     TooOld,
-}
-
-impl Refused {
-    /// The word for logs, metrics and `Cache-Status`'s `detail`.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Forbidden => "stale-forbidden",
-            Self::TooOld => "too-stale",
-        }
-    }
 }
 
 /// Whether the response may stand in after a failed connection, a timeout, or an answer that [`is_error`] (RFC 9111, 4.2.4; RFC 5861, 4).

@@ -116,9 +116,10 @@ pub async fn serve<D: Downstream>(
         && (!entry.compress || coding::may_answer_range(&request.headers));
     if in_parts {
         let length = entry.body.length();
-        let ranges = range::resolve(&request.method, &request.headers, length, &entry.validators);
-        if ranges != Ranges::Whole {
-            return parts(client, entry, &chosen.head, ranges, status, age).await;
+        let asked = range::resolve(&request.method, &request.headers, length, &entry.validators);
+        if asked != Ranges::Whole {
+            let headers = chosen.head.headers().clone();
+            return ranges(client, Source::Entry(entry), headers, asked, status, age).await;
         }
     }
     let body = match &chosen.body {
@@ -174,65 +175,97 @@ async fn send<D: Downstream>(client: &mut D, entry: &Entry, range: Range<u64>) -
     }
 }
 
-/// One range, several, or none that can be satisfied (RFC 9110 section 14).
-async fn parts<D: Downstream>(
+/// What ranges are taken of.
+enum Source<'a> {
+    /// A stored response.
+    Entry(&'a Entry),
+    /// Parts of one; all that is asked for is among them.
+    Parts(&'a Parts),
+}
+
+impl Source<'_> {
+    fn length(&self) -> u64 {
+        match self {
+            Self::Entry(entry) => entry.body.length(),
+            Self::Parts(parts) => parts.length(),
+        }
+    }
+
+    async fn send<D: Downstream>(&self, client: &mut D, range: &ByteRange) -> io::Result<()> {
+        match self {
+            Self::Entry(entry) => send(client, entry, range.first..range.last + 1).await,
+            Self::Parts(parts) => {
+                for piece in parts.slice(range).unwrap_or_default() {
+                    client.data(piece).await?;
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+/// Answers with one range, several, or none that can be satisfied (RFC 9110 section 14), and the fields
+/// `headers`; gives the status that was sent.
+async fn ranges<D: Downstream>(
     client: &mut D,
-    entry: &Entry,
-    dressed: &Arc<StoredHead>,
+    source: Source<'_>,
+    headers: HeaderMap,
     ranges: Ranges,
     status: &CacheStatus<'_>,
     age: u64,
 ) -> io::Result<StatusCode> {
-    let length = entry.body.length();
+    let length = source.length();
     let mut head = ResponseHead {
         status: StatusCode::PARTIAL_CONTENT,
-        headers: dressed.headers().clone(),
+        headers,
     };
+    told(&mut head.headers, status, age);
     match ranges {
-        Ranges::Whole => {
-            head.status = entry.head.status;
-            told(&mut head.headers, status, age);
-            client.start(head, BodyLength::Exact(length)).await?;
-            send(client, entry, 0..length).await?;
-        }
         Ranges::Single(part) => {
-            head.headers
-                .insert(header::CONTENT_RANGE, part.content_range(length));
-            told(&mut head.headers, status, age);
+            let range = part.content_range(length);
+            head.headers.insert(header::CONTENT_RANGE, range);
             let exact = BodyLength::Exact(part.len());
-            if let Body::Memory(body) = &entry.body {
+            if let Source::Entry(entry) = &source
+                && let Body::Memory(body) = &entry.body
+            {
+                // The range lies inside the body, so it fits a usize.
                 let body = body.slice(part.first as usize..=part.last as usize);
                 client.respond(head, exact, body).await?;
                 return Ok(StatusCode::PARTIAL_CONTENT);
             }
             client.start(head, exact).await?;
-            send(client, entry, part.first..part.last + 1).await?;
+            source.send(client, &part).await?;
         }
         Ranges::Multi(parts) => {
             let kind = head.headers.get(header::CONTENT_TYPE);
             let frame = Multipart::new(parts, length, kind, boundary_seed());
-            head.headers
-                .insert(header::CONTENT_TYPE, frame.content_type());
-            told(&mut head.headers, status, age);
+            let kind = frame.content_type();
+            head.headers.insert(header::CONTENT_TYPE, kind);
             // Piece by piece, so that no second copy of the body comes to be.
             let exact = BodyLength::Exact(frame.content_length());
             client.start(head, exact).await?;
             for (number, part) in frame.ranges().iter().enumerate() {
                 client.data(frame.head(number)).await?;
-                send(client, entry, part.first..part.last + 1).await?;
+                source.send(client, part).await?;
             }
             client.data(frame.end()).await?;
         }
         Ranges::Unsatisfiable => {
             head.status = StatusCode::RANGE_NOT_SATISFIABLE;
-            head.headers
-                .insert(header::CONTENT_RANGE, range::unsatisfied(length));
-            told(&mut head.headers, status, age);
-            let sent = head.status;
-            client
-                .respond(head, BodyLength::Exact(0), Bytes::new())
-                .await?;
-            return Ok(sent);
+            let range = range::unsatisfied(length);
+            head.headers.insert(header::CONTENT_RANGE, range);
+            let none = BodyLength::Exact(0);
+            client.respond(head, none, Bytes::new()).await?;
+            return Ok(StatusCode::RANGE_NOT_SATISFIABLE);
+        }
+        Ranges::Whole => {
+            head.status = StatusCode::OK;
+            client.start(head, BodyLength::Exact(length)).await?;
+            if let Some(last) = length.checked_sub(1) {
+                source.send(client, &ByteRange { first: 0, last }).await?;
+            }
+            client.finish(None).await?;
+            return Ok(StatusCode::OK);
         }
     }
     client.finish(None).await?;
@@ -242,42 +275,17 @@ async fn parts<D: Downstream>(
 /// Answers a request out of parts, with the fields `headers`; gives the status that was sent.
 pub async fn serve_parts<D: Downstream>(
     client: &mut D,
-    mut headers: HeaderMap,
+    headers: HeaderMap,
     parts: &Parts,
-    ranges: Vec<ByteRange>,
+    asked: Vec<ByteRange>,
     status: &CacheStatus<'_>,
     age: u64,
 ) -> io::Result<StatusCode> {
-    let length = parts.length();
-    told(&mut headers, status, age);
-    let mut head = ResponseHead {
-        status: StatusCode::PARTIAL_CONTENT,
-        headers,
+    let asked = match <[ByteRange; 1]>::try_from(asked) {
+        Ok([only]) => Ranges::Single(only),
+        Err(several) => Ranges::Multi(several),
     };
-    if let [only] = &ranges[..] {
-        let range = only.content_range(length);
-        head.headers.insert(header::CONTENT_RANGE, range);
-        client.start(head, BodyLength::Exact(only.len())).await?;
-        for piece in parts.slice(only).unwrap_or_default() {
-            client.data(piece).await?;
-        }
-    } else {
-        let kind = head.headers.get(header::CONTENT_TYPE);
-        let frame = Multipart::new(ranges, length, kind, boundary_seed());
-        let kind = frame.content_type();
-        head.headers.insert(header::CONTENT_TYPE, kind);
-        let exact = BodyLength::Exact(frame.content_length());
-        client.start(head, exact).await?;
-        for (number, part) in frame.ranges().iter().enumerate() {
-            client.data(frame.head(number)).await?;
-            for piece in parts.slice(part).unwrap_or_default() {
-                client.data(piece).await?;
-            }
-        }
-        client.data(frame.end()).await?;
-    }
-    client.finish(None).await?;
-    Ok(StatusCode::PARTIAL_CONTENT)
+    ranges(client, Source::Parts(parts), headers, asked, status, age).await
 }
 
 /// The head of a response on its way, as one of its readers gets it.

@@ -66,21 +66,6 @@ pub enum NotStored {
 }
 
 impl NotStored {
-    /// Every reason, for registering metrics.
-    pub const ALL: [Self; 11] = [
-        Self::Method,
-        Self::Status,
-        Self::NoStore,
-        Self::RequestNoStore,
-        Self::Private,
-        Self::Authorization,
-        Self::VaryStar,
-        Self::SetCookie,
-        Self::Partial,
-        Self::TransferCoding,
-        Self::Useless,
-    ];
-
     /// The word for logs, metrics and `Cache-Status`'s `detail`; always a token.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -164,6 +149,25 @@ pub fn storable(exchange: &Exchange<'_>) -> Result<(), NotStored> {
         return Err(NotStored::Useless);
     }
     Ok(())
+}
+
+/// The name of a cookie of a request that marks one visitor's session, among these.
+pub fn session_cookie<'a>(
+    headers: &HeaderMap,
+    names: &'a std::collections::BTreeSet<String>,
+) -> Option<&'a str> {
+    if names.is_empty() {
+        return None;
+    }
+    headers
+        .get_all(http::header::COOKIE)
+        .iter()
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b';'))
+        .find_map(|crumb| {
+            let name = crumb.split(|byte| *byte == b'=').next()?.trim_ascii();
+            let name = str::from_utf8(name).ok()?;
+            names.get(name).map(String::as_str)
+        })
 }
 
 /// GET; and POST with a 200 that says how long it is fresh and that it is what a GET would bring (RFC 9110, 9.3.3).

@@ -5,7 +5,7 @@
 //! that it is outdated (RFC 9111 section 4.3.5).
 
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode, header};
@@ -14,19 +14,19 @@ use super::{Dress, Exchange};
 use crate::access_log::Told;
 use crate::cache::clock;
 use crate::cache::conditional::{self, Validators};
-use crate::cache::control::{RequestDirectives, ResponseControl};
+use crate::cache::control::RequestDirectives;
 use crate::cache::freshness::{Freshness, Policy};
 use crate::cache::key::Key;
 use crate::cache::parts::{Answer, Parts};
 use crate::cache::purge::Verdict;
 use crate::cache::range::{ByteRange, storable_part};
-use crate::cache::reuse::{self, OnError, Reuse};
+use crate::cache::reuse::{self, Reuse};
 use crate::cache::status::{CacheStatus, Forward};
-use crate::cache::storable::{self, storable, stored_headers};
+use crate::cache::storable::stored_headers;
 use crate::cache::tee::{self, Allowance, Collected, Tee};
 use crate::cache::update::{self, Head};
 use crate::cache::vary::{Vary, variant_key};
-use crate::cache::{self, Body, Cache, Entry, Flight, KeptParts, Origin, Owner, counted, scope};
+use crate::cache::{self, Body, Cache, Entry, Flight, KeptParts, Origin, Question, counted};
 use crate::downstream::{BodyLength, Downstream, ResponseHead};
 use crate::response::{self, Failure};
 use crate::upstream::{self, Purpose};
@@ -34,13 +34,7 @@ use crate::upstream::{self, Purpose};
 /// An exchange that may change what is stored for its target.
 struct Lesson {
     cache: Arc<Cache>,
-    key: Key,
-    method: Method,
-    request: HeaderMap,
-    directives: RequestDirectives,
-    policy: Policy,
-    owner: Owner,
-    requested: SystemTime,
+    question: Question,
     asked: Watch,
     /// From the response's head on: what the request itself made outdated is behind it.
     answered: OnceLock<Watch>,
@@ -102,7 +96,7 @@ impl Exchange<'_> {
     ) -> Option<D> {
         let pool = self.route.pool.as_ref()?;
         let cache = &self.shared.cache;
-        let stands_in = may_stand_in(cache, &stale);
+        let stands_in = stale.stands_in(cache.purges()).is_some();
         let request = upstream::request(
             self.head,
             self.head.headers.clone(),
@@ -111,10 +105,7 @@ impl Exchange<'_> {
             &self.live.config.trusted,
             self.id.unwrap_or_default(),
         );
-        let hold = match stands_in {
-            true => Duration::ZERO,
-            false => self.site.config.hold,
-        };
+        let hold = self.hold(stands_in);
         let course = upstream::course(self.site, pool, &Method::HEAD, hold, Purpose::Fill);
         let lesson = Arc::new(self.lesson(key));
         let dress = self.dress(key, forward, None);
@@ -224,15 +215,19 @@ impl Exchange<'_> {
 
     fn lesson(&self, key: &Key) -> Lesson {
         let cache = &self.shared.cache;
+        let question = Question::get(
+            key.clone(),
+            Arc::new(self.head.headers.clone()),
+            Policy::from(&self.route.cache),
+            self.owner(),
+        );
         Lesson {
             cache: cache.clone(),
-            key: key.clone(),
-            method: self.head.method.clone(),
-            directives: RequestDirectives::of(&self.head.headers),
-            request: self.head.headers.clone(),
-            policy: Policy::from(&self.route.cache),
-            owner: Owner::new(self.site.config.canonical(), &self.route.cache),
-            requested: SystemTime::now(),
+            question: Question {
+                method: self.head.method.clone(),
+                holds_parts: true,
+                ..question
+            },
             asked: Watch::new(cache, key),
             answered: OnceLock::new(),
         }
@@ -241,7 +236,15 @@ impl Exchange<'_> {
 
 impl Lesson {
     fn watch(&self) -> Watch {
-        Watch::new(&self.cache, &self.key)
+        Watch::new(&self.cache, &self.question.key)
+    }
+
+    fn key(&self) -> &str {
+        self.question.key.as_str()
+    }
+
+    fn lane(&self) -> u64 {
+        self.question.owner.lane
     }
 
     /// Stored if it may be, and if it is short enough to be kept in memory.
@@ -253,9 +256,11 @@ impl Lesson {
             BodyLength::Upgrade => return tee::Verdict::Pass,
         };
         // What was purged after it was asked for may be what it says.
+        let born = self.asked.flight.born;
         let wanted = self
-            .fit(head, SystemTime::now())
-            .is_some_and(|(_, scopes)| !self.asked.is_purged(&scopes))
+            .question
+            .keeps(head, SystemTime::now(), born)
+            .is_some_and(|(_, origin)| !self.asked.is_purged(&origin.scopes))
             && most <= self.cache.max_in_memory()
             && !self.asked.is_outdated();
         match self.cache.take_room(most).filter(|_| wanted) {
@@ -265,32 +270,6 @@ impl Lesson {
             }),
             None => tee::Verdict::Pass,
         }
-    }
-
-    /// How long a response may be used and what it belongs to, where it may be stored.
-    fn fit(&self, head: &ResponseHead, received: SystemTime) -> Option<(Freshness, Box<[u64]>)> {
-        let control = ResponseControl::of(&head.headers);
-        let freshness = Freshness::of(
-            head.status,
-            &head.headers,
-            &control,
-            self.requested,
-            received,
-            &self.policy,
-        );
-        let judged = storable(&storable::Exchange {
-            method: &self.method,
-            target: &self.key,
-            request: &self.request,
-            directives: &self.directives,
-            status: head.status,
-            response: &head.headers,
-            control: &control,
-            freshness: &freshness,
-            holds_parts: true,
-        });
-        let scopes = scope::scopes_of(&self.owner.site, &self.key, &head.headers);
-        (judged.is_ok() && !scopes.too_many).then_some((freshness, scopes.list))
     }
 
     /// Stores a response that was passed through.
@@ -304,23 +283,20 @@ impl Lesson {
         else {
             return;
         };
-        let (Some((freshness, scopes)), Some(watch)) =
-            (self.fit(&head, received), self.answered.get())
-        else {
+        let Some(watch) = self.answered.get() else {
             return;
         };
-        if watch.is_outdated() || watch.is_purged(&scopes) {
+        let kept = self.question.keeps(&head, received, watch.flight.born);
+        let Some((judged, origin)) = kept else {
+            return;
+        };
+        if watch.is_outdated() || watch.is_purged(&origin.scopes) {
             return;
         }
-        let headers = stored_headers(&head.headers, &ResponseControl::of(&head.headers), received);
+        let freshness = judged.freshness;
         let mut head = ResponseHead {
             status: head.status,
-            headers,
-        };
-        let origin = Origin {
-            born: watch.flight.born,
-            scopes,
-            compress: self.owner.compress,
+            headers: stored_headers(&head.headers, &judged.control, received),
         };
         if head.status == StatusCode::PARTIAL_CONTENT {
             let part = counted(body, room);
@@ -338,16 +314,16 @@ impl Lesson {
                 return;
             };
             let body = Body::Memory(counted(whole, room));
-            let entry = Entry::new(head, body, freshness, &self.request, received, origin);
-            let (key, lane) = (self.key.as_str(), self.owner.lane);
-            self.cache.remove(key);
-            return self.cache.insert(key, lane, Arc::new(entry));
+            let request = &self.question.request;
+            let entry = Entry::new(head, body, freshness, request, received, origin);
+            self.cache.remove(self.key());
+            return self.cache.insert(self.key(), self.lane(), Arc::new(entry));
         }
         let body = Body::Memory(counted(body, room));
-        let entry = Entry::new(head, body, freshness, &self.request, received, origin);
-        let (key, lane) = (self.key.as_str(), self.owner.lane);
-        self.cache.insert(key, lane, Arc::new(entry));
-        self.cache.unmark_unshared(key);
+        let request = &self.question.request;
+        let entry = Entry::new(head, body, freshness, request, received, origin);
+        self.cache.insert(self.key(), self.lane(), Arc::new(entry));
+        self.cache.unmark_unshared(self.key());
     }
 
     /// Keeps a part beside those of the same representation; gives the whole where nothing is missing any
@@ -360,13 +336,13 @@ impl Lesson {
         received: SystemTime,
         origin: &Origin,
     ) -> Option<(HeaderMap, Bytes)> {
-        let key = self.key.as_str();
+        let (key, request) = (self.key(), &self.question.request);
         let validators = Validators::of(&headers, received);
         let part = storable_part(&headers, &validators)?;
         let Vary::By(names) = Vary::of(&headers) else {
             return None;
         };
-        let kept = self.cache.parts(key, &self.request);
+        let kept = self.cache.parts(key, request);
         let joined =
             kept.and_then(|kept| kept.parts.with(&headers, &validators, &part, body.clone()));
         let parts = match joined {
@@ -382,7 +358,7 @@ impl Lesson {
                 KeptParts {
                     parts,
                     freshness: freshness.steady(),
-                    variant: variant_key(&names, &self.request),
+                    variant: variant_key(&names, request),
                     names,
                     origin: origin.clone(),
                 },
@@ -393,7 +369,8 @@ impl Lesson {
 
     /// A HEAD's: what it shows to be outdated is so from now on.
     fn judge_head(&self, stale: &Entry, head: &ResponseHead) -> tee::Verdict {
-        if reuse::is_error(head.status) && may_stand_in(&self.cache, stale) {
+        let stands_in = || stale.stands_in(self.cache.purges()).is_some();
+        if reuse::is_error(head.status) && stands_in() {
             return tee::Verdict::Refuse;
         }
         self.compare(stale, head)
@@ -408,8 +385,7 @@ impl Lesson {
             Head::Outdates => {
                 // It may still stand in for an error, and the next GET is asked with its validators.
                 let outdated = Arc::new(stale.outdated(SystemTime::now()));
-                let (key, lane) = (self.key.as_str(), self.owner.lane);
-                self.cache.refresh(key, lane, outdated);
+                self.cache.refresh(self.key(), self.lane(), outdated);
                 tee::Verdict::Pass
             }
             Head::Unrelated => tee::Verdict::Pass,
@@ -418,45 +394,20 @@ impl Lesson {
 
     /// Freshens what is stored by a HEAD's response.
     fn freshen(&self, stale: &Entry, collected: &Collected) {
-        let mut merged = stale.head.clone();
-        update::merge(&mut merged.headers, &collected.head.headers);
-        let scopes = scope::scopes_of(&self.owner.site, &self.key, &merged.headers);
-        if self.directives.no_store || scopes.too_many || self.asked.is_outdated() {
+        if self.question.directives.no_store || self.asked.is_outdated() {
             return;
         }
-        let fresh = stale.refreshed(
-            &collected.head.headers,
-            &self.request,
-            self.requested,
-            collected.received,
-            &self.policy,
-            Origin {
-                born: self.asked.flight.born,
-                scopes: scopes.list,
-                compress: self.owner.compress,
-            },
-        );
+        let (fields, received) = (&collected.head.headers, collected.received);
+        let born = self.asked.flight.born;
+        let Some((fresh, may_stay)) = self.question.freshens(stale, fields, received, born) else {
+            return;
+        };
         if self.asked.is_purged(&fresh.scopes) {
             return;
         }
-        let control = ResponseControl::of(&fresh.head.headers);
-        let judged = storable(&storable::Exchange {
-            method: &Method::GET,
-            target: &self.key,
-            request: &self.request,
-            directives: &self.directives,
-            status: fresh.head.status,
-            response: &fresh.head.headers,
-            control: &control,
-            freshness: fresh.stated(),
-            holds_parts: false,
-        });
-        match judged {
-            Ok(()) => {
-                let (key, lane) = (self.key.as_str(), self.owner.lane);
-                self.cache.refresh(key, lane, Arc::new(fresh));
-            }
-            Err(_) => self.cache.remove(self.key.as_str()),
+        match may_stay {
+            true => self.cache.refresh(self.key(), self.lane(), fresh),
+            false => self.cache.remove(self.key()),
         }
     }
 }
@@ -486,15 +437,4 @@ impl Drop for Watch {
 
 fn freshens(stored: &Entry, head: &ResponseHead) -> bool {
     update::head(&stored.head.headers, head.status, &head.headers) == Head::Freshens
-}
-
-/// Whether a stale response may stand in for an error now.
-fn may_stand_in(cache: &Cache, stale: &Entry) -> bool {
-    stale.freshness(cache.purges()).is_some_and(|freshness| {
-        let now = clock::now();
-        matches!(
-            reuse::on_error(&freshness, now, false),
-            OnError::Serve { .. }
-        )
-    })
 }

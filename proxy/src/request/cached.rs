@@ -16,7 +16,7 @@ use crate::cache::conditional::{self, Condition};
 use crate::cache::control::RequestDirectives;
 use crate::cache::key::Key;
 use crate::cache::purge::Verdict;
-use crate::cache::reuse::{self, OnError, Reuse};
+use crate::cache::reuse::{self, Reuse};
 use crate::cache::status::{CacheStatus, Forward};
 use crate::cache::{self, Entry, Flight, Joined, Lookup, Outcome, Owner, scope};
 use crate::downstream::{BodyLength, Downstream, RequestHead, ResponseHead};
@@ -72,8 +72,7 @@ impl Exchange<'_> {
             }
             if let Some(entry) = &stale
                 && !entry.may_refresh()
-                && let Some(freshness) = entry.freshness(cache.purges())
-                && let OnError::Serve { age, ttl, by } = reuse::on_error(&freshness, now, false)
+                && let Some((age, ttl, by)) = entry.stands_in(cache.purges())
             {
                 return self
                     .store_hit(client, entry, ttl, age, Some(by.as_str()))
@@ -257,22 +256,9 @@ impl Exchange<'_> {
             cache.flights().abandon(&flight);
             return false;
         };
-        let stands_in = stale
+        let stale_stands_in = stale
             .as_ref()
-            .and_then(|stale| stale.freshness(cache.purges()))
-            .is_some_and(|freshness| {
-                let now = clock::now();
-                matches!(
-                    reuse::on_error(&freshness, now, false),
-                    OnError::Serve { .. }
-                )
-            });
-        // With something to show there is no reason to let a reader wait for a restart.
-        let hold = if stands_in {
-            Duration::ZERO
-        } else {
-            self.site.config.hold
-        };
+            .and_then(|stale| stale.stands_in(cache.purges()));
         let fetch = Fetch {
             shared: self.shared.clone(),
             live: self.live.clone(),
@@ -284,13 +270,21 @@ impl Exchange<'_> {
             pool,
             key: key.clone(),
             flight,
-            hold,
+            hold: self.hold(stale_stands_in.is_some()),
             owner: self.owner(),
             _place: place,
         };
         let span = tracing::debug_span!("fetch", key = key.as_str());
         self.shared.tasks.spawn(fetch.run(stale).instrument(span));
         true
+    }
+
+    /// How long a restart is waited for: with something to show there is no reason to let a reader wait.
+    pub(super) fn hold(&self, has_something: bool) -> Duration {
+        match has_something {
+            true => Duration::ZERO,
+            false => self.site.config.hold,
+        }
     }
 
     /// Refreshes in the background, once.
@@ -365,7 +359,7 @@ impl Exchange<'_> {
         }
     }
 
-    fn owner(&self) -> Owner {
+    pub(super) fn owner(&self) -> Owner {
         Owner::new(self.site.config.canonical(), &self.route.cache)
     }
 
@@ -443,9 +437,7 @@ impl Exchange<'_> {
         course: Option<Arc<Course>>,
     ) -> Option<D> {
         if let Some(entry) = stale
-            && let Some(freshness) = entry.freshness(self.shared.cache.purges())
-            && let OnError::Serve { age, ttl, by } =
-                reuse::on_error(&freshness, clock::now(), false)
+            && let Some((age, ttl, by)) = entry.stands_in(self.shared.cache.purges())
         {
             entry.refresh_failed();
             return self

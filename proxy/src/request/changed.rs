@@ -2,8 +2,6 @@
 //! 4.4), groups of responses (RFC 9875 section 3), and what an application announces in a field of its
 //! own, such as Ghost's `X-Cache-Invalidate`.
 
-use std::sync::Arc;
-
 use http::{HeaderMap, Method, StatusCode};
 
 use crate::cache::Cache;
@@ -18,7 +16,7 @@ const MOST_PATHS: usize = 100;
 
 /// Takes out of the store what an answer makes outdated.
 pub fn heed(
-    (cache, changes): (&Arc<Cache>, &Changes),
+    (cache, changes): (&Cache, &Changes),
     (site, route): (&Site, &Route),
     (method, key): (&Method, &Key),
     status: StatusCode,
@@ -34,9 +32,7 @@ pub fn heed(
             .iter()
             .map(|group| Scope::group(key.origin(), group))
             .collect();
-        if !scopes.is_empty() {
-            cache.purge(&scopes, &[], true);
-        }
+        cache.purge(&scopes, true);
     }
     let announced = route.cache.invalidate_by.as_ref();
     let Some(paths) = announced.and_then(|name| headers.get(name)) else {
@@ -44,10 +40,7 @@ pub fn heed(
     };
     match named(&String::from_utf8_lossy(paths.as_bytes()), key) {
         None => changes.whole_site(cache, site.config.canonical()),
-        Some(scopes) if scopes.is_empty() => {}
-        Some(scopes) => {
-            cache.purge(&scopes, &[], false);
-        }
+        Some(scopes) => cache.purge(&scopes, false),
     }
 }
 

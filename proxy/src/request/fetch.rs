@@ -8,7 +8,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use crate::cache::freshness::Policy;
 use crate::cache::key::Key;
-use crate::cache::{Entry, Fill, Filled, Flight, Owner};
+use crate::cache::{Entry, Fill, Filled, Flight, Owner, Question};
 use crate::downstream::{Connection, RequestHead};
 use crate::pool::Pool;
 use crate::response::Failure;
@@ -69,15 +69,14 @@ impl Fetch {
     }
 
     async fn once(&self, stale: Option<Arc<Entry>>) -> (Filled, Failure) {
-        let fill = Fill::new(
-            self.shared.cache.clone(),
-            self.flight.clone(),
+        let question = Question::get(
             self.key.clone(),
             self.headers.clone(),
             Policy::from(&self.route.cache),
             self.owner.clone(),
-            stale,
         );
+        let cache = self.shared.cache.clone();
+        let fill = Fill::new(cache, self.flight.clone(), question, stale);
         let request = upstream::request(
             &self.head,
             fill.upstream_headers(),

@@ -74,29 +74,23 @@ async fn a_site_that_lists_nothing_has_a_front_page() {
 
 #[tokio::test]
 async fn what_the_cache_says_is_counted() {
-    let site = Site::new(&[
-        ("/sitemap.xml", SITEMAP),
-        ("/", "front"),
-        ("/a", "a"),
-        ("/b", "b"),
-        ("/c", "c"),
-    ])
-    .says("/", "cache-status", "sovereign; hit; ttl=30")
-    .says(
-        "/a",
-        "cache-status",
-        "sovereign; fwd=uri-miss; fwd-status=200; stored; ttl=9",
-    )
-    .says(
-        "/b",
-        "cache-status",
-        "sovereign; fwd=uri-miss; detail=private",
-    )
-    .says("/c", "cache-status", "other; hit, sovereign; hit")
-    .says("/feed", "cache-status", "sovereign; fwd=uri-miss")
-    .page("/feed", |page| {
-        page.body = Bytes::from_static(b"<feed></feed>")
-    });
+    let site = Site::listing()
+        .says("/", "cache-status", "sovereign; hit; ttl=30")
+        .says(
+            "/a",
+            "cache-status",
+            "sovereign; fwd=uri-miss; fwd-status=200; stored; ttl=9",
+        )
+        .says(
+            "/b",
+            "cache-status",
+            "sovereign; fwd=uri-miss; detail=private",
+        )
+        .says("/c", "cache-status", "other; hit, sovereign; hit")
+        .says("/feed", "cache-status", "sovereign; fwd=uri-miss")
+        .page("/feed", |page| {
+            page.body = Bytes::from_static(b"<feed></feed>")
+        });
     let report = site.warm().await.unwrap();
     assert_eq!((report.already, report.fetched), (1, 4));
     let not_stored: Vec<_> = report.not_stored.into_iter().collect();
@@ -119,13 +113,7 @@ async fn a_page_that_the_search_was_the_first_to_read_was_not_there_already() {
 
 #[tokio::test]
 async fn a_page_that_is_missing_is_counted_and_said() {
-    let site = Site::new(&[
-        ("/sitemap.xml", SITEMAP),
-        ("/", "front"),
-        ("/a", "a"),
-        ("/c", "c"),
-    ])
-    .status("/c", 410);
+    let site = Site::listing().status("/b", 404).status("/c", 410);
     let report = site.warm().await.unwrap();
     assert_eq!((report.pages, report.fetched, report.failed), (4, 2, 2));
     let mut said: Vec<_> = report
@@ -166,15 +154,7 @@ async fn a_site_that_is_unwell_is_left_in_peace() {
 
 #[tokio::test]
 async fn a_site_that_asks_for_time_gets_it_and_is_asked_again() {
-    let site = Site::new(&[
-        ("/sitemap.xml", SITEMAP),
-        ("/", "front"),
-        ("/a", "a"),
-        ("/b", "b"),
-        ("/c", "c"),
-    ])
-    .busy("/a", 2)
-    .says("/a", "retry-after", "0");
+    let site = Site::listing().busy("/a", 2).says("/a", "retry-after", "0");
     let report = site.warm().await.unwrap();
     assert_eq!((report.fetched, report.failed), (4, 0));
 
@@ -191,17 +171,11 @@ async fn a_site_that_asks_for_time_gets_it_and_is_asked_again() {
 
 #[tokio::test]
 async fn redirects_are_followed_on_the_site_only() {
-    let site = Site::new(&[
-        ("/sitemap.xml", SITEMAP),
-        ("/", "front"),
-        ("/a", ""),
-        ("/a/", "a"),
-        ("/b", ""),
-        ("/c", ""),
-    ])
-    .redirects("/a", "/a/")
-    .redirects("/b", "https://b.example/")
-    .redirects("/c", "/c");
+    let site = Site::listing()
+        .redirects("/a", "/a/")
+        .status("/a/", 200)
+        .redirects("/b", "https://b.example/")
+        .redirects("/c", "/c");
     let report = site.warm().await.unwrap();
     assert!(site.fetched().contains(&"/a/".to_owned()));
     assert_eq!((report.fetched, report.failed), (3, 1));
@@ -296,7 +270,7 @@ async fn indexes_and_documents_are_bounded() {
 
 #[tokio::test]
 async fn a_dry_run_fetches_no_page() {
-    let site = Site::new(&[("/sitemap.xml", SITEMAP), ("/", "front")]);
+    let site = Site::listing();
     let options = Options {
         dry_run: true,
         ..options()
@@ -370,6 +344,17 @@ impl Site {
             lives_for: AtomicUsize::new(usize::MAX),
             stores: false,
         }
+    }
+
+    /// A front page, and three that its sitemap lists.
+    fn listing() -> Self {
+        Self::new(&[
+            ("/sitemap.xml", SITEMAP),
+            ("/", "front"),
+            ("/a", "a"),
+            ("/b", "b"),
+            ("/c", "c"),
+        ])
     }
 
     fn page(mut self, path: &str, change: impl FnOnce(&mut Page)) -> Self {

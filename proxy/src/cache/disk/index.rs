@@ -6,8 +6,13 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use hashbrown::{HashMap, HashSet, HashTable};
+use hashbrown::HashTable;
 use parking_lot::Mutex;
+
+use groups::{GROUP_BITS, Groups, NO_SCOPES};
+
+// The lists of scopes that records share.
+mod groups;
 
 /// Tables, each behind its own lock.
 const SHARDS: usize = 64;
@@ -15,15 +20,10 @@ const SHARDS: usize = 64;
 const VARIANTS: usize = 32;
 /// What the hits of a record are counted to.
 const MOST_HITS: u64 = 3;
-/// Lists of scopes that are told apart; records with further ones are stored without scopes.
-const GROUPS: usize = 1 << GROUP_BITS;
-/// The group of records without scopes.
-pub(super) const NO_SCOPES: u32 = 0;
 
 const OFFSET_BITS: u32 = 22;
 const LENGTH_BITS: u32 = 15;
 const HIT_BITS: u32 = 2;
-const GROUP_BITS: u32 = 24;
 const UNIT: u32 = super::format::ALIGN as u32;
 
 /// Where a record's bytes are.
@@ -117,13 +117,13 @@ impl Index {
 
     /// Bytes of memory that it takes.
     pub fn bytes(&self) -> u64 {
-        self.bytes.load(Ordering::Relaxed) + self.groups.lock().bytes
+        self.bytes.load(Ordering::Relaxed) + self.groups.lock().bytes()
     }
 
     /// Whether `limit` bytes will not hold many more records.
     pub fn is_full(&self, limit: u64) -> bool {
         // Tables double in size. Each may grow for as long as its next size still fits.
-        let shard = limit.saturating_sub(self.groups.lock().bytes) / SHARDS as u64;
+        let shard = limit.saturating_sub(self.groups.lock().bytes()) / SHARDS as u64;
         // A byte more for each is left out of account: limits are powers of two, as tables are.
         let buckets = shard / size_of::<Slot>() as u64;
         let buckets = match buckets {
@@ -253,11 +253,15 @@ impl Index {
         }
     }
 
-    /// Takes out the records that have one of these scopes and were made before `born`.
-    pub fn sweep(&self, scopes: &[u64], born: u64) {
-        let groups = self.groups.lock().having(scopes);
+    /// Takes out the records that were made before the number that `before` gives for their scopes.
+    pub fn sweep(&self, before: impl Fn(&[u64]) -> u64) {
+        let groups = self.groups.lock().outdated(before);
+        if groups.is_empty() {
+            return;
+        }
+        let born = |group: u32| groups.get(&group).copied().unwrap_or_default();
         for shard in &self.shards {
-            let swept = |slot: &mut Slot| slot.born < born && groups.contains(&slot.group());
+            let swept = |slot: &mut Slot| slot.born < born(slot.group());
             let removed: Vec<_> = shard.lock().extract_if(swept).collect();
             self.removed(&removed);
         }
@@ -312,12 +316,7 @@ impl Index {
 
     /// How many records have a scope.
     pub fn count(&self, scope: u64) -> u64 {
-        self.groups
-            .lock()
-            .counts
-            .get(&scope)
-            .copied()
-            .unwrap_or_default()
+        self.groups.lock().count(scope)
     }
 
     fn removed(&self, slots: &[Slot]) {
@@ -429,106 +428,10 @@ fn take_oldest(shard: &mut HashTable<Slot>, hash: u64) -> Option<Slot> {
     Some(entry.remove().0)
 }
 
-/// The lists of scopes in use.
-struct Groups {
-    numbers: HashMap<Box<[u64]>, u32>,
-    list: Vec<Group>,
-    free: Vec<u32>,
-    counts: HashMap<u64, u64>,
-    bytes: u64,
-}
-
-#[derive(Default, Clone)]
-struct Group {
-    scopes: Box<[u64]>,
-    records: u64,
-}
-
-impl Groups {
-    fn new() -> Self {
-        Self {
-            numbers: HashMap::new(),
-            list: vec![Group::default()],
-            free: Vec::new(),
-            counts: HashMap::new(),
-            bytes: 0,
-        }
-    }
-
-    fn hold(&mut self, scopes: &[u64], records: u64) -> u32 {
-        if scopes.is_empty() {
-            return NO_SCOPES;
-        }
-        let number = match self.numbers.get(scopes) {
-            Some(&number) => number,
-            None => match self.add(scopes) {
-                Some(number) => number,
-                None => return NO_SCOPES,
-            },
-        };
-        if let Some(group) = self.list.get_mut(number as usize) {
-            group.records += records;
-            for &scope in &group.scopes {
-                *self.counts.entry(scope).or_default() += records;
-            }
-        }
-        number
-    }
-
-    /// The numbers of the lists that hold one of these.
-    fn having(&self, scopes: &[u64]) -> HashSet<u32> {
-        let lists = self.numbers.iter();
-        lists
-            .filter(|(list, _)| list.iter().any(|scope| scopes.contains(scope)))
-            .map(|(_, number)| *number)
-            .collect()
-    }
-
-    fn add(&mut self, scopes: &[u64]) -> Option<u32> {
-        let number = match self.free.pop() {
-            Some(number) => number,
-            None if self.list.len() < GROUPS => {
-                self.list.push(Group::default());
-                self.list.len() as u32 - 1
-            }
-            None => return None,
-        };
-        self.list.get_mut(number as usize)?.scopes = scopes.into();
-        self.numbers.insert(scopes.into(), number);
-        self.bytes += group_bytes(scopes);
-        Some(number)
-    }
-
-    fn release(&mut self, number: u32, records: u64) {
-        let Some(group) = self.list.get_mut(number as usize) else {
-            return;
-        };
-        group.records = group.records.saturating_sub(records);
-        for scope in &group.scopes {
-            if let Some(count) = self.counts.get_mut(scope) {
-                *count = count.saturating_sub(records);
-                if *count == 0 {
-                    self.counts.remove(scope);
-                }
-            }
-        }
-        if group.records == 0 {
-            let scopes = std::mem::take(&mut group.scopes);
-            self.numbers.remove(&scopes);
-            self.free.push(number);
-            self.bytes = self.bytes.saturating_sub(group_bytes(&scopes));
-        }
-    }
-}
-
-/// About what a group takes: its list twice, its places in the tables, and its scopes' counts.
-fn group_bytes(scopes: &[u64]) -> u64 {
-    96 + 56 * scopes.len() as u64
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::seed::Seed;
+    use super::groups::GROUPS;
     use super::*;
 
     fn arrival(index: &Index, hash: u64, born: u64, file: u32, scopes: &[u64]) -> Arrival {
@@ -607,7 +510,7 @@ mod tests {
         assert_eq!([7, 8, 9, 10].map(|scope| index.count(scope)), [0, 0, 1, 0]);
         assert_eq!(index.records(), 1);
         assert!(index.remove(1, index.of_key(1)[0].at));
-        assert_eq!((index.records(), index.groups.lock().bytes), (0, 0));
+        assert_eq!((index.records(), index.groups.lock().bytes()), (0, 0));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use hashbrown::HashMap;
 use parking_lot::{Condvar, Mutex, MutexGuard};
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 use super::NewRecord;
 use super::index::At;
@@ -28,6 +28,8 @@ const FULL_FOR: Duration = Duration::from_secs(1);
 pub(super) struct Queue {
     state: Mutex<State>,
     changed: Condvar,
+    /// Less waits than before.
+    shrunk: Notify,
     limit: u64,
 }
 
@@ -36,6 +38,8 @@ struct State {
     jobs: VecDeque<Job>,
     bytes: u64,
     chores: VecDeque<Chore>,
+    /// Records and chores that were taken and are not done yet.
+    at_hand: usize,
     /// What is being written at this moment, by hash; true once it was forgotten.
     writing: HashMap<u64, (u64, bool)>,
     last_ticket: u64,
@@ -123,8 +127,19 @@ impl Queue {
         true
     }
 
-    /// Whether a record of `bytes` finds room now.
-    pub fn has_room(&self, bytes: u64) -> bool {
+    /// Waits until a record of `bytes` finds room, or `wanted` holds no longer; looks again whenever
+    /// something was written or dropped.
+    pub async fn room(&self, bytes: u64, wanted: impl Fn() -> bool) {
+        loop {
+            let shrunk = self.shrunk.notified();
+            if self.has_room(bytes) || !wanted() {
+                return;
+            }
+            shrunk.await;
+        }
+    }
+
+    fn has_room(&self, bytes: u64) -> bool {
         let state = self.state.lock();
         state.bytes + bytes <= self.limit && state.jobs.len() < MOST_JOBS
     }
@@ -167,6 +182,10 @@ impl Queue {
         for (other, forgotten) in state.writing.values_mut() {
             *forgotten |= *other == hash;
         }
+        drop(state);
+        if bytes > 0 {
+            self.shrunk.notify_waiters();
+        }
     }
 
     /// Waits up to `patience` for something to do, and takes it. Its records are being written from
@@ -205,6 +224,7 @@ impl Queue {
         };
         let count = state.chores.len().min(most);
         batch.chores = state.chores.drain(..count).collect();
+        state.at_hand = batch.records.len() + batch.chores.len();
         batch
     }
 
@@ -228,11 +248,24 @@ impl Queue {
         if state.bytes <= self.limit / 2 {
             state.full_since = None;
         }
+        drop(state);
+        self.shrunk.notify_waiters();
+    }
+
+    /// All that was taken is done.
+    pub fn done(&self) {
+        self.state.lock().at_hand = 0;
     }
 
     /// Bytes of records that wait.
     pub fn bytes(&self) -> u64 {
         self.state.lock().bytes
+    }
+
+    /// How much is left to do, records and chores: nothing where all that came is done.
+    pub fn waiting(&self) -> u64 {
+        let state = self.state.lock();
+        (state.jobs.len() + state.chores.len() + state.at_hand) as u64
     }
 
     /// Whether it has had no room for a while.
@@ -249,6 +282,7 @@ impl Queue {
         state.bytes = 0;
         self.wake(state);
         drop(jobs);
+        self.shrunk.notify_waiters();
     }
 
     fn wake(&self, state: MutexGuard<'_, State>) {

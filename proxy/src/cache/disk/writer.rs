@@ -118,6 +118,7 @@ impl Writer {
         for chore in batch.chores {
             self.do_chore(chore);
         }
+        self.shared.queue.done();
         let Some((request, answer)) = batch.request else {
             return false;
         };

@@ -64,6 +64,14 @@ impl Table {
         since.map_or(Verdict::Valid, |since| Verdict::Soft { since: time(since) })
     }
 
+    /// The number of the last hard purge of one of these scopes; 0 for none.
+    pub(super) fn hard_before(&self, scopes: &[u64]) -> u64 {
+        // The floor last, as in `verdict`.
+        let mark = |scope: &u64| self.shard(*scope).read().get(scope).map(|mark| mark.hard);
+        let hard = scopes.iter().filter_map(mark).max().unwrap_or_default();
+        hard.max(self.floor.read().hard)
+    }
+
     /// Puts a purge in; whether others were folded to make room.
     pub(super) fn put(&self, record: Record) -> bool {
         if record.kind.is_floor() {
@@ -109,15 +117,6 @@ impl Table {
         renumber(&mut self.floor.write());
     }
 
-    /// Forgets what concerns no response with that number or a greater one.
-    pub(super) fn forget_before(&self, born: u64) {
-        self.retain(|mark| {
-            mark.forget_before(born);
-            !mark.is_empty()
-        });
-        self.floor.write().forget_before(born);
-    }
-
     /// All of it, as the journal takes it.
     pub(super) fn records(&self) -> Vec<Record> {
         let mut records = Vec::with_capacity(self.len() + 2);
@@ -160,7 +159,7 @@ impl Table {
         self.retain(|mark| !goes(mark));
     }
 
-    fn retain(&self, mut keep: impl FnMut(&mut Mark) -> bool) {
+    fn retain(&self, keep: impl Fn(&Mark) -> bool) {
         let mut len = 0;
         for shard in &self.shards {
             let mut shard = shard.write();
@@ -205,19 +204,6 @@ impl Mark {
 
     fn last(&self) -> u64 {
         self.soft.max(self.hard)
-    }
-
-    fn is_empty(&self) -> bool {
-        self.last() == 0
-    }
-
-    fn forget_before(&mut self, born: u64) {
-        if self.soft <= born {
-            (self.soft, self.since) = (0, 0);
-        }
-        if self.hard <= born {
-            self.hard = 0;
-        }
     }
 
     fn records(&self, scope: u64, soft: Kind, hard: Kind) -> impl Iterator<Item = Record> {
