@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use serde_json::Value;
 use sovereign_tests::{Proxy, Truth, eventually};
 
 // A thousand lives on one folder.
@@ -21,8 +22,6 @@ mod clock;
 pub const HOST: &str = "app.test";
 /// Longer than anything here takes.
 pub const PATIENCE: Duration = Duration::from_secs(30);
-/// So long after its last byte a response is on disk, whatever happens then.
-pub const SETTLED: Duration = Duration::from_millis(250);
 
 /// One site in front of the origin, with these bounds of the cache.
 pub fn sites(truth: &Truth, bounds: &str) -> String {
@@ -30,7 +29,7 @@ pub fn sites(truth: &Truth, bounds: &str) -> String {
 }
 
 /// Waits for what the daemon says of its disk to be as `wanted`.
-pub async fn disk_is(proxy: &Proxy, what: &str, wanted: impl Fn(&serde_json::Value) -> bool) {
+pub async fn disk_is(proxy: &Proxy, what: &str, wanted: impl Fn(&Value) -> bool) {
     eventually(what, PATIENCE, || async {
         let disk = proxy.admin("/status").await["cache"]["disk"].clone();
         wanted(&disk).then_some(()).ok_or(disk)
@@ -38,9 +37,26 @@ pub async fn disk_is(proxy: &Proxy, what: &str, wanted: impl Fn(&serde_json::Val
     .await;
 }
 
-/// Lets what is complete become durable.
-pub async fn settle() {
-    tokio::time::sleep(SETTLED).await;
+/// Waits until no fetch is under way and nothing waits to be written: whatever happens then, what was
+/// stored before is on disk.
+pub async fn settle(proxy: &Proxy) {
+    eventually("all that was stored is on disk", PATIENCE, || async {
+        let status = proxy.admin("/status").await;
+        let waiting = status["cache"]["disk"]["waiting"].as_u64();
+        // A fetch is under way until what it brought has been handed to the disk.
+        let idle = fetches(&status) == 0 && waiting == Some(0);
+        idle.then_some(()).ok_or(status)
+    })
+    .await;
+}
+
+/// Requests to upstreams that are under way.
+pub fn fetches(status: &Value) -> u64 {
+    let sites = status["sites"].as_array().into_iter().flatten();
+    let upstreams = sites
+        .filter_map(|site| site["upstreams"].as_array())
+        .flatten();
+    upstreams.filter_map(|one| one["active"].as_u64()).sum()
 }
 
 /// Fails the test where the daemon has panicked, or calls anything an error.

@@ -92,6 +92,23 @@ impl Bounded {
         }
     }
 
+    /// So many different pages are asked for, each once, and it stays inside.
+    async fn flood(&self, pages: usize, page: fn(usize) -> String) {
+        let mut lanes = JoinSet::new();
+        for lane in 0..16 {
+            let mut asker = Asker::new(&self.target);
+            lanes.spawn(async move {
+                for number in (lane..pages).step_by(16) {
+                    let page = page(number);
+                    let answer = asker.get(&page).await.expect("an answer");
+                    assert_eq!(check(&page, &answer), Ok(1));
+                }
+            });
+        }
+        self.all(lanes).await;
+        self.assert_inside().await;
+    }
+
     /// It has stayed inside, and says the same of itself.
     async fn assert_inside(&self) {
         assert_eq!(self.group.killed(), 0, "the kernel has killed it");
@@ -195,23 +212,13 @@ async fn slow_clients(disk: &str) {
 /// would be several times what there is.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_flood_of_distinct_keys() {
-    const KEYS: usize = 40_000;
     let bounded = Bounded::new("1GiB").await;
-    let mut lanes = JoinSet::new();
-    for lane in 0..16 {
-        let target = bounded.target.clone();
-        lanes.spawn(async move {
-            let mut asker = Asker::new(&target);
-            for number in (lane..KEYS).step_by(16) {
-                let name = format!("{number}-{}?pad=4000", "k".repeat(4_000));
-                let page = path(number % 700, &name);
-                let answer = asker.get(&page).await.expect("an answer");
-                assert_eq!(check(&page, &answer), Ok(1));
-            }
-        });
-    }
-    bounded.all(lanes).await;
-    bounded.assert_inside().await;
+    bounded
+        .flood(40_000, |number| {
+            let name = format!("{number}-{}?pad=4000", "k".repeat(4_000));
+            path(number % 700, &name)
+        })
+        .await;
     // And it still works.
     let pages = [path(5_000, "after")];
     read_all(&bounded.target, &pages).await.assert_no_hits();
@@ -221,22 +228,10 @@ async fn a_flood_of_distinct_keys() {
 /// Small ones, as many as there can be: what it costs to know of each is counted too.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_flood_of_small_objects() {
-    const KEYS: usize = 120_000;
     let bounded = Bounded::new("1GiB").await;
-    let mut lanes = JoinSet::new();
-    for lane in 0..16 {
-        let target = bounded.target.clone();
-        lanes.spawn(async move {
-            let mut asker = Asker::new(&target);
-            for number in (lane..KEYS).step_by(16) {
-                let page = path(10, &number.to_string());
-                let answer = asker.get(&page).await.expect("an answer");
-                assert_eq!(check(&page, &answer), Ok(1));
-            }
-        });
-    }
-    bounded.all(lanes).await;
-    bounded.assert_inside().await;
+    bounded
+        .flood(120_000, |number| path(10, &number.to_string()))
+        .await;
 }
 
 /// Three hundred who wait for one large body that stops half way, and then read it at their own pace.

@@ -55,11 +55,14 @@ async fn the_three_things_to_try() {
     let lab = Lab::open().await;
     let (process, _, target) = demo(&lab).await;
     let port = target.address.port();
-    let greeting = std::fs::read_to_string(process.stdout()).expect("it greets");
-    assert!(
-        greeting.contains(&format!("https://localhost:{port}")),
-        "{greeting}"
-    );
+    // It greets once it listens, so who connects at once may be quicker.
+    let address = format!("https://localhost:{port}");
+    eventually("it greets", Duration::from_secs(30), || {
+        let greeting = std::fs::read_to_string(process.stdout()).unwrap_or_default();
+        let greets = greeting.contains(&address);
+        std::future::ready(greets.then_some(()).ok_or(greeting))
+    })
+    .await;
 
     let mut browser = Chromium::start(&lab, &[]).await;
     browser.open(&format!("https://localhost:{port}/")).await;

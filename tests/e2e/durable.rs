@@ -59,7 +59,7 @@ async fn go_through(lab: &Lab, proxy: &mut Proxy, change: Change) {
             proxy.start_again(lab).await;
         }
         Change::Kill => {
-            settle().await;
+            settle(proxy).await;
             proxy.kill().await;
             proxy.start_again(lab).await;
         }
@@ -191,7 +191,7 @@ async fn what_was_replaced_does_not_come_back() {
     let forbidden = all("forbidden?drop=2");
     let everything = [&changed[..], &posted, &forbidden].concat();
     store_all(&target, &everything).await.assert_no_hits();
-    settle().await;
+    settle(&proxy).await;
     // On disk only, for one of the three sizes at least.
     truth.change();
     let past = [("cache-control", "no-cache")];
@@ -342,7 +342,7 @@ async fn an_unknown_format_is_set_aside() {
     .enumerate()
     {
         store_all(&target, &all).await;
-        settle().await;
+        settle(&proxy).await;
         proxy.kill().await;
         let file = proxy.cache().join("format");
         assert!(file.is_file(), "there is no {}", file.display());
@@ -419,7 +419,7 @@ async fn the_size_stays_within_its_limit() {
             go_through(&lab, &mut proxy, Change::Kill).await;
         }
     }
-    settle().await;
+    settle(&proxy).await;
     let disk = proxy.status().await["cache"]["disk"].clone();
     let real = taken(&proxy.cache());
     watched.store(true, Ordering::Relaxed);
@@ -517,7 +517,7 @@ async fn without_a_disk() {
     let all = pages(20, "page");
     store_all(&target, &all).await.assert_no_hits();
     read_all(&target, &all).await.assert_all_hits();
-    settle().await;
+    settle(&proxy).await;
     assert_eq!(taken(&proxy.cache()), 0, "something is on disk");
     let disk = proxy.status().await["cache"]["disk"].clone();
     assert!(disk.is_null() || disk["health"] == "off", "{disk}");

@@ -9,11 +9,12 @@
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use http::Method;
 use sovereign_tests::client::{empty, whole};
 use sovereign_tests::script::{Asked, Say, Script};
-use sovereign_tests::{Answer, Client, Lab, Proxy};
+use sovereign_tests::{Answer, Client, Lab, Proxy, eventually};
 
 // How long a response is fresh: items 1 to 5.
 mod freshness;
@@ -25,8 +26,12 @@ mod vary;
 mod validation;
 // Items 19 and 20.
 mod stale;
-// Items 21 to 27.
+// Items 21, 23, 24 and 27.
 mod serving;
+// Item 22.
+mod ranges;
+// Items 25 and 26.
+mod waiting;
 // Item 28.
 mod targeted;
 // Items 29 and 30.
@@ -41,6 +46,14 @@ type Reuse = Option<i64>;
 const NOT_REUSED: Reuse = None;
 /// More seconds than a test takes, less than any two lifetimes of a table differ by.
 const SLACK: i64 = 60;
+/// Fields that many of the origin's answers have.
+const HOUR: &str = "cache-control: max-age=3600";
+const TAG: &str = "etag: \"a\"";
+const CHANGED: &str = "last-modified: Sun, 06 Nov 1994 08:49:37 GMT";
+/// Longer than anything takes that does come.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// What a client that has connected takes to send its request, many times over.
+const A_MOMENT: Duration = Duration::from_millis(500);
 /// The host that the client asks for.
 const HOST: &str = "site.test";
 
@@ -109,6 +122,29 @@ impl Stage {
     /// How often the origin was asked for a path.
     fn asked(&self, path: &str) -> usize {
         self.origin.asked(path).len()
+    }
+
+    /// Waits until the origin is asked for a path.
+    async fn is_asked(&self, path: &str) {
+        eventually("the origin is asked", PATIENCE, || {
+            let asked = self.asked(path) > 0;
+            std::future::ready(asked.then_some(()).ok_or("not yet"))
+        })
+        .await;
+    }
+
+    /// Waits until the origin is asked for a path, and so many clients, each on a connection of its own,
+    /// have asked for it.
+    async fn all_wait(&self, path: &str, clients: u64) {
+        self.is_asked(path).await;
+        eventually("all are there", PATIENCE, || async {
+            let status = self.proxy.admin("/status").await;
+            let there = status["connections"].as_u64() >= Some(clients);
+            there.then_some(()).ok_or(status)
+        })
+        .await;
+        // Nobody can see a request that waits. Those who have connected get a moment to send theirs.
+        tokio::time::sleep(A_MOMENT).await;
     }
 
     /// The latest request of the origin for a path.

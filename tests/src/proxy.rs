@@ -262,10 +262,14 @@ format = "json"
 
     /// An answer of the admin API, as JSON.
     pub async fn admin(&self, path: &str) -> Value {
-        let answer = admin(self.state.join("admin.sock"), path).await;
-        let body = answer.unwrap_or_else(|error| panic!("admin {path}: {error}"));
-        serde_json::from_str(&body)
-            .unwrap_or_else(|error| panic!("admin {path} is not JSON ({error}): {body}"))
+        let answer = self.try_admin(path).await;
+        answer.unwrap_or_else(|error| panic!("admin {path}: {error}"))
+    }
+
+    /// The same of a daemon that may not be there, or not yet.
+    pub async fn try_admin(&self, path: &str) -> Result<Value, String> {
+        let body = admin(self.state.join("admin.sock"), path).await?;
+        serde_json::from_str(&body).map_err(|error| format!("not JSON ({error}): {body}"))
     }
 
     /// A number among its metrics.

@@ -89,7 +89,7 @@ async fn the_clock_is_set_back_an_hour() {
     for path in [&short, &long] {
         assert!(!is_hit(&ask(&proxy, path).await));
     }
-    settle().await;
+    settle(&proxy).await;
     set(&offset, "-1h");
     clock_is_off(&proxy, -1).await;
     for path in [&short, &long] {
@@ -114,7 +114,7 @@ async fn the_clock_is_set_back_an_hour() {
     set(&offset, "+0");
     clock_is_off(&proxy, 0).await;
     ask(&proxy, &short).await;
-    settle().await;
+    settle(&proxy).await;
     proxy.kill().await;
     set(&offset, "-1h");
     proxy.start_again(&lab).await;
@@ -132,7 +132,7 @@ async fn the_clock_is_set_back_an_hour() {
     let fresh = path(5_000, "fresh");
     ask(&proxy, &fresh).await;
     assert!(is_hit(&ask(&proxy, &fresh).await));
-    settle().await;
+    settle(&proxy).await;
     proxy.kill().await;
     set(&offset, "+0");
     proxy.start_again(&lab).await;
@@ -151,7 +151,7 @@ async fn a_purge_holds_though_the_clock_was_set_back() {
     let target = proxy.http(HOST);
     let paths: Vec<_> = (0..20).map(|n| path(5_000, &format!("{n}"))).collect();
     read_all(&target, &paths).await;
-    settle().await;
+    settle(&proxy).await;
 
     set(&offset, "-1h");
     clock_is_off(&proxy, -1).await;
@@ -163,13 +163,13 @@ async fn a_purge_holds_though_the_clock_was_set_back() {
     );
     let (gone, stays) = paths.split_at(10);
     read_all(&target, gone).await.assert_no_hits();
-    settle().await;
+    settle(&proxy).await;
     proxy.kill().await;
     proxy.start_again(&lab).await;
     clock_is_off(&proxy, -1).await;
     read_all(&target, gone).await.assert_all_hits();
     read_all(&target, stays).await.assert_no_hits();
-    settle().await;
+    settle(&proxy).await;
     proxy.kill().await;
     set(&offset, "+0");
     proxy.start_again(&lab).await;

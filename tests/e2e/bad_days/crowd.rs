@@ -181,7 +181,7 @@ async fn an_address_of_a_hundred_kilobytes() {
             let answer = Asker::new(&target).get(key).await.expect("an answer");
             assert_eq!(check(key, &answer), Ok(1));
         }
-        super::settle().await;
+        super::settle(&proxy).await;
         proxy.kill().await;
         proxy.start_again(&lab).await;
         for _ in 0..2 {

@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -16,6 +16,8 @@ use sovereign_tests::port::free_address;
 use sovereign_tests::proxy::{Launch, cli, said};
 use sovereign_tests::truth::{Asker, Reading, check, is_hit, path, read_all, store_all};
 use sovereign_tests::{Client, Lab, Proxy, Target, Truth, eventually};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
 
 use super::{HOST, PATIENCE, assert_calm, disk_is, settle, sites};
 
@@ -31,6 +33,15 @@ fn prepare(lab: &Lab, mounts: &Mounts, truth: &Truth) -> (Proxy, PathBuf) {
     let proxy = Proxy::prepare(lab, launch, "", &sites(truth, BOUNDS));
     let cache = proxy.cache();
     fs::create_dir_all(&cache).expect("the folder is ours");
+    (proxy, cache)
+}
+
+/// The same, on a disk of its own that can be frozen; started.
+async fn on_a_disk(lab: &Lab, mounts: &Mounts, truth: &Truth) -> (Proxy, PathBuf) {
+    let (mut proxy, cache) = prepare(lab, mounts, truth);
+    let image = lab.folder("image").join("disk.img");
+    mounts.ext4(&image, &cache, 256 << 20);
+    proxy.start_again(lab).await;
     (proxy, cache)
 }
 
@@ -63,13 +74,33 @@ async fn assert_metrics(proxy: &Proxy, healthy: bool) {
     }
 }
 
+/// By itself the disk is good again, the metric says so, and what is stored now is there after a kill.
+async fn recovers(lab: &Lab, proxy: &mut Proxy, name: &str) {
+    disk_is(proxy, "it recovers", |disk| disk["health"] == "good").await;
+    assert_metrics(proxy, true).await;
+    stores_again(lab, proxy, name).await;
+    proxy.assert_no_panic();
+}
+
+/// Waits until so many large bodies at least are on disk in part, by `least` bytes each.
+async fn on_their_way(mounts: &Mounts, cache: &Path, count: usize, least: u64) {
+    let folder = mounts.inside(&cache.join("tmp"));
+    eventually("the bodies are on their way to disk", PATIENCE, || {
+        let files = fs::read_dir(&folder).into_iter().flatten().flatten();
+        let lengths = files.filter_map(|file| Some(file.metadata().ok()?.len()));
+        let found = lengths.filter(|length| *length >= least).count();
+        std::future::ready((found >= count).then_some(()).ok_or(found))
+    })
+    .await;
+}
+
 /// Waits until what is stored now is on disk: after a kill it is a hit.
 async fn stores_again(lab: &Lab, proxy: &mut Proxy, name: &str) {
     let target = proxy.http(HOST);
     for round in 0..100 {
         let fresh = some(20, 20_000, &format!("{name}-{round}"));
         store_all(&target, &fresh).await;
-        settle().await;
+        settle(proxy).await;
         proxy.kill().await;
         proxy.start_again(lab).await;
         if read_all(&target, &fresh).await.missed.is_empty() {
@@ -90,7 +121,7 @@ async fn the_disk_is_full() {
     let target = proxy.http(HOST);
     let before = some(50, 100_000, "before");
     store_all(&target, &before).await;
-    settle().await;
+    settle(&proxy).await;
     read_all(&target, &before).await.assert_all_hits();
 
     // Somebody else takes what is left of the disk while a body is on its way to it.
@@ -99,11 +130,7 @@ async fn the_disk_is_full() {
         let (target, large) = (target.clone(), large.clone());
         tokio::spawn(async move { Asker::new(&target).get(&large).await })
     };
-    eventually("the body is on its way", PATIENCE, || {
-        std::future::ready((truth.hits_of(&large) > 0).then_some(()).ok_or("not yet"))
-    })
-    .await;
-    settle().await;
+    on_their_way(&mounts, &cache, 1, 7 << 20).await;
     let greedy = Greedy::start(mounts.inside(&cache).join("filler"));
     eventually("nothing is left", PATIENCE, || {
         let left = rustix::fs::statvfs(mounts.inside(&cache)).map_or(1, |disk| disk.f_bavail);
@@ -134,10 +161,7 @@ async fn the_disk_is_full() {
 
     // There is room again, and nobody has to be told.
     drop(greedy);
-    disk_is(&proxy, "it recovers", |disk| disk["health"] == "good").await;
-    assert_metrics(&proxy, true).await;
-    stores_again(&lab, &mut proxy, "after").await;
-    proxy.assert_no_panic();
+    recovers(&lab, &mut proxy, "after").await;
 }
 
 /// Somebody who takes all the disk there is, also what others give up later; with its guard it gives
@@ -189,9 +213,7 @@ async fn the_disk_is_full_at_the_start() {
     let target = proxy.http(HOST);
     read_all(&target, &some(20, 100_000, "full")).await;
     drop(greedy);
-    disk_is(&proxy, "it recovers", |disk| disk["health"] == "good").await;
-    stores_again(&lab, &mut proxy, "after").await;
-    proxy.assert_no_panic();
+    recovers(&lab, &mut proxy, "after").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -208,7 +230,7 @@ async fn the_disk_is_read_only_at_the_start() {
         if filled {
             proxy.start_again(&lab).await;
             store_all(&proxy.http(HOST), &before).await;
-            settle().await;
+            settle(&proxy).await;
             proxy.kill().await;
         }
         mounts.run("mount", &["-o", "remount,ro"], &[&cache]);
@@ -225,9 +247,7 @@ async fn the_disk_is_read_only_at_the_start() {
 
         mounts.run("mount", &["-o", "remount,rw"], &[&cache]);
         // Nobody has to be told, not even by a request.
-        disk_is(&proxy, "it recovers", |disk| disk["health"] == "good").await;
-        assert_metrics(&proxy, true).await;
-        stores_again(&lab, &mut proxy, &format!("after-{filled}")).await;
+        recovers(&lab, &mut proxy, &format!("after-{filled}")).await;
         proxy.kill().await;
     }
     proxy.assert_no_panic();
@@ -244,7 +264,7 @@ async fn the_disk_turns_read_only() {
     proxy.start_again(&lab).await;
     let target = proxy.http(HOST);
     read_all(&target, &some(20, 50_000, "before")).await;
-    settle().await;
+    settle(&proxy).await;
 
     let options = ["-t", "tmpfs", "-o", "ro", "tmpfs"];
     mounts.run("mount", &options, &[&cache]);
@@ -262,9 +282,7 @@ async fn the_disk_turns_read_only() {
     .await;
     assert_metrics(&proxy, false).await;
     mounts.run("umount", &[], &[&cache]);
-    disk_is(&proxy, "it recovers", |disk| disk["health"] == "good").await;
-    stores_again(&lab, &mut proxy, "after").await;
-    proxy.assert_no_panic();
+    recovers(&lab, &mut proxy, "after").await;
 }
 
 /// Whoever writes to it waits for seconds: nobody who reads a page waits for that.
@@ -274,14 +292,11 @@ async fn the_disk_is_slow() {
     let lab = Lab::alone().await;
     let truth = Truth::start().await;
     let mounts = Mounts::open(&lab).await;
-    let (mut proxy, cache) = prepare(&lab, &mounts, &truth);
-    let image = lab.folder("image").join("disk.img");
-    mounts.ext4(&image, &cache, 256 << 20);
-    proxy.start_again(&lab).await;
+    let (mut proxy, cache) = on_a_disk(&lab, &mounts, &truth).await;
     let target = proxy.http(HOST);
     let before = some(100, 100_000, "before");
     store_all(&target, &before).await;
-    settle().await;
+    settle(&proxy).await;
 
     let mut frozen = mounts.freeze(&cache, FROZEN);
     // What is there is read; what is not is fetched; large ones stream past the disk that does not take them.
@@ -298,9 +313,7 @@ async fn the_disk_is_slow() {
     // One that waits for the disk makes one round last as long as the disk is frozen.
     assert!(round > 3, "visitors waited for the disk: {round} rounds");
     println!("{round} rounds while the disk was frozen");
-    disk_is(&proxy, "it recovers", |disk| disk["health"] == "good").await;
-    stores_again(&lab, &mut proxy, "after").await;
-    proxy.assert_no_panic();
+    recovers(&lab, &mut proxy, "after").await;
 }
 
 /// The disk stops in the middle of a body, and goes on later. Who reads along far behind gets what was
@@ -311,52 +324,37 @@ async fn the_disk_stops_in_the_middle_of_a_body() {
     let lab = Lab::alone().await;
     let truth = Truth::start().await;
     let mounts = Mounts::open(&lab).await;
-    let (mut proxy, cache) = prepare(&lab, &mounts, &truth);
-    let image = lab.folder("image").join("disk.img");
-    mounts.ext4(&image, &cache, 256 << 20);
-    proxy.start_again(&lab).await;
+    let (mut proxy, cache) = on_a_disk(&lab, &mounts, &truth).await;
     let target = proxy.http(HOST);
 
     let pages: Vec<_> = (0..10)
         .map(|number| path(12 << 20, &format!("{number}?gate")))
         .collect();
-    let go_on = tokio::sync::watch::Sender::new(false);
-    let mut readers = tokio::task::JoinSet::new();
+    let go_on = watch::Sender::new(false);
+    let mut readers = JoinSet::new();
     for page in &pages {
         // A quick one, who draws everything in, and a slow one, who has seen no more than the head.
-        for slow in [false, true] {
-            let (target, page, mut go_on) = (target.clone(), page.clone(), go_on.subscribe());
-            readers.spawn(async move {
-                let client = Client::h1(&target);
-                let request = client.request(Method::GET, &page, &[], empty());
-                let (head, mut body) = client.send(request).await.into_parts();
-                let mut reading = Reading::begin(&page, head.status, &head.headers);
-                if slow {
-                    let _ = go_on.wait_for(|go_on| *go_on).await;
-                }
-                while let Some(frame) = body.frame().await {
-                    let frame = frame.unwrap_or_else(|error| panic!("{reading:?}: {error}"));
-                    if let Some(bytes) = frame.data_ref() {
-                        reading.feed(bytes);
-                    }
-                }
-                reading.end();
-            });
-        }
+        readers.spawn(read_whole(target.clone(), page.clone(), None));
+        let late = Some(go_on.subscribe());
+        readers.spawn(read_whole(target.clone(), page.clone(), late));
     }
-    eventually("all are on their way", PATIENCE, || {
+    eventually("the origin is asked for all", PATIENCE, || {
         let asked = pages.iter().filter(|page| truth.hits_of(page) > 0).count();
         std::future::ready((asked == pages.len()).then_some(()).ok_or(asked))
     })
     .await;
-    settle().await;
+    // With so little memory few stream at once; the others take their turn.
+    on_their_way(&mounts, &cache, 2, 5 << 20).await;
     let frozen = mounts.freeze(&cache, FROZEN);
     truth.open_gate();
     // Its guard waits until the disk goes on.
     tokio::task::spawn_blocking(move || drop(frozen))
         .await
         .expect("it thaws");
-    settle().await;
+    disk_is(&proxy, "what waited is written", |disk| {
+        disk["waiting"] == 0
+    })
+    .await;
     go_on.send_replace(true);
     while let Some(reader) = readers.join_next().await {
         reader.expect("every reader gets everything");
@@ -365,9 +363,25 @@ async fn the_disk_stops_in_the_middle_of_a_body() {
         let answer = Asker::new(&target).get(page).await.expect("an answer");
         assert_eq!(check(page, &answer), Ok(1));
     }
-    disk_is(&proxy, "it recovers", |disk| disk["health"] == "good").await;
-    stores_again(&lab, &mut proxy, "after").await;
-    proxy.assert_no_panic();
+    recovers(&lab, &mut proxy, "after").await;
+}
+
+/// Reads a page to its end; where that is to be late, no more than its head before it is told to.
+async fn read_whole(target: Target, page: String, late: Option<watch::Receiver<bool>>) {
+    let client = Client::h1(&target);
+    let request = client.request(Method::GET, &page, &[], empty());
+    let (head, mut body) = client.send(request).await.into_parts();
+    let mut reading = Reading::begin(&page, head.status, &head.headers);
+    if let Some(mut late) = late {
+        let _ = late.wait_for(|go_on| *go_on).await;
+    }
+    while let Some(frame) = body.frame().await {
+        let frame = frame.unwrap_or_else(|error| panic!("{reading:?}: {error}"));
+        if let Some(bytes) = frame.data_ref() {
+            reading.feed(bytes);
+        }
+    }
+    reading.end();
 }
 
 /// The same, long enough and with so much to write that the daemon has to notice and to say it.
@@ -377,13 +391,10 @@ async fn a_disk_that_does_not_keep_up_is_told_of() {
     let lab = Lab::alone().await;
     let truth = Truth::start().await;
     let mounts = Mounts::open(&lab).await;
-    let (mut proxy, cache) = prepare(&lab, &mounts, &truth);
-    let image = lab.folder("image").join("disk.img");
-    mounts.ext4(&image, &cache, 256 << 20);
-    proxy.start_again(&lab).await;
+    let (mut proxy, cache) = on_a_disk(&lab, &mounts, &truth).await;
     let target = proxy.http(HOST);
     read_all(&target, &some(20, 100_000, "before")).await;
-    settle().await;
+    settle(&proxy).await;
 
     let mut frozen = mounts.freeze(&cache, FROZEN);
     let (mut told, mut round) = (None, 0);
@@ -402,9 +413,7 @@ async fn a_disk_that_does_not_keep_up_is_told_of() {
     );
     let memory = proxy.memory().await;
     assert!(memory < 250 << 20, "{} MiB wait for the disk", memory >> 20);
-    disk_is(&proxy, "it recovers", |disk| disk["health"] == "good").await;
-    stores_again(&lab, &mut proxy, "after").await;
-    proxy.assert_no_panic();
+    recovers(&lab, &mut proxy, "after").await;
 }
 
 /// A second daemon on the same `state` refuses, names the folder and what is wrong, and takes nothing
@@ -451,7 +460,7 @@ async fn two_daemons_on_one_state() {
     // The first has all it had, on disk as well, and stores more.
     let more = some(50, 20_000, "more");
     store_all(&target, &more).await;
-    settle().await;
+    settle(&proxy).await;
     let disk = proxy.status().await["cache"]["disk"].clone();
     assert_eq!(disk["health"], "good", "{disk}");
     proxy.kill().await;

@@ -5,11 +5,10 @@ use std::time::Duration;
 use sovereign_tests::script::{Gate, Say};
 use sovereign_tests::{Answer, Client, eventually};
 
-use super::{Stage, Told, age, each, ensure, is_hit, number, same};
+use super::{Stage, TAG, Told, age, each, ensure, is_hit, number, same};
 
 /// A minute's lifetime, over when it arrives.
 const AGE: &str = "age: 1000";
-const TAG: &str = "etag: \"a\"";
 
 /// Whether the stored response may stand in: its `Cache-Control`, its `Age`, and whether it may.
 #[rustfmt::skip]

@@ -6,9 +6,9 @@ use http::Method;
 use sovereign_tests::script::Say;
 use sovereign_tests::{Client, eventually};
 
-use super::{HOST, NOT_REUSED, Reuse, Stage, ask, each, ensure, is_hit, number, same, same_reuse};
-
-const HOUR: &str = "cache-control: max-age=3600";
+use super::{
+    HOST, HOUR, NOT_REUSED, Reuse, Stage, ask, each, ensure, is_hit, number, same, same_reuse,
+};
 
 /// Item 6 (9111 3, 5.2.2.5, 5.2.2.7): with a validator, so that what is stored all the same would be
 /// asked about.

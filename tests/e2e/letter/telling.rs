@@ -9,11 +9,9 @@ use sovereign_tests::{Answer, Client, eventually};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 
-use super::{Stage, Told, ask, each, ensure, is_hit, same};
+use super::{HOUR, Stage, TAG, Told, ask, each, ensure, is_hit, same};
 
-const HOUR: &str = "cache-control: max-age=3600";
 const STALE: [&str; 2] = ["cache-control: max-age=60", "age: 1000"];
-const TAG: &str = "etag: \"a\"";
 
 fn told(answer: &Answer) -> Told {
     Told::of(answer).unwrap_or_else(|wrong| panic!("{wrong}"))
@@ -142,16 +140,7 @@ async fn item_29_collapsed() {
     let path = stage.page([Say::ok(&[HOUR]).held(&gate)]);
     let other = Client::h1(stage.client.target());
     let (one, two, ()) = tokio::join!(stage.get(&path), other.get(&path), async {
-        eventually("the origin is asked", Duration::from_secs(20), || async {
-            if stage.asked(&path) > 0 {
-                Ok(())
-            } else {
-                Err("not yet")
-            }
-        })
-        .await;
-        // The second has its time to come.
-        tokio::time::sleep(Duration::from_millis(500)).await;
+        stage.all_wait(&path, 2).await;
         gate.open();
     });
     let (one, two) = (told(&one), told(&two));

@@ -4,13 +4,10 @@ use http::Method;
 use sovereign_tests::Answer;
 use sovereign_tests::script::Say;
 
-use super::{Stage, Told, age, each, ensure, is_hit, number, same, same_reuse};
+use super::{CHANGED, HOUR, Stage, TAG, Told, age, each, ensure, is_hit, number, same, same_reuse};
 
 /// A minute's lifetime, over when it arrives.
 const STALE: [&str; 2] = ["cache-control: max-age=60", "age: 1000"];
-const HOUR: &str = "cache-control: max-age=3600";
-const TAG: &str = "etag: \"a\"";
-const CHANGED: &str = "last-modified: Sun, 06 Nov 1994 08:49:37 GMT";
 
 /// Item 15 (9111 4.3.1).
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -2,9 +2,7 @@
 
 use sovereign_tests::script::Say;
 
-use super::{NOT_REUSED, Stage, Told, each, ensure, is_hit, number, same, same_reuse};
-
-const HOUR: &str = "cache-control: max-age=3600";
+use super::{HOUR, NOT_REUSED, Stage, Told, each, ensure, is_hit, number, same, same_reuse};
 
 /// Item 14 (9111 4.1; 9110 12.5.5).
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
