@@ -2,18 +2,28 @@
 //! and header fields, files are read, presets are laid under their sites. Notes every problem and
 //! goes on with a stand-in, which nobody sees: one problem is enough for a report instead of a model.
 
+// The authorities that certify names.
+mod authority;
 // What the operator adds to caching, in layers.
 mod cache;
+// What all certificates from authorities have in common.
+mod certificates;
+// How a record is put into the DNS.
+mod dns;
 // Header fields that may be set and removed.
 mod headers;
 // Host names and address blocks.
 mod host;
 // The preset that a site names.
 mod preset;
+// Whether names that are to be certified can be proved.
+mod provable;
 // Routes: paths, redirects, answers.
 mod route;
 // A site and the preset under it.
 mod site;
+// How a site's connections are secured, and the files that this needs.
+mod tls;
 // Upstream URLs.
 mod upstream;
 // Durations, sizes, addresses, files.
@@ -30,10 +40,15 @@ use crate::raw;
 
 /// Checks a whole file. The result is only sound where no problem was noted.
 pub(crate) fn file(raw: &raw::File, base: &Path, problems: &mut Problems<'_>) -> model::Proxy {
-    let mut check = Check { problems, base };
+    let mut check = Check {
+        problems,
+        base,
+        own_authority: raw.acme.is_some(),
+    };
     let root = Key::root();
     let state = check.state(raw);
     let listen = check.listen(raw);
+    let sites = check.sites(raw);
     let proxy = model::Proxy {
         admin: check.admin(raw, &state),
         state,
@@ -44,10 +59,13 @@ pub(crate) fn file(raw: &raw::File, base: &Path, problems: &mut Problems<'_>) ->
         cache: check.cache_bounds(raw),
         limits: check.limits(raw),
         log: check.log(raw),
-        sites: check.sites(raw),
+        acme: check.authorities(raw),
+        certificates: check.certificates(raw, &sites),
+        sites,
         listen,
     };
     check.unique_names(&proxy.sites);
+    check.provable(raw, &proxy);
     check.reachable(raw);
     proxy
 }
@@ -56,6 +74,8 @@ pub(crate) fn file(raw: &raw::File, base: &Path, problems: &mut Problems<'_>) ->
 struct Check<'c, 't> {
     problems: &'c mut Problems<'t>,
     base: &'c Path,
+    /// The operator names an authority: it may certify any name.
+    own_authority: bool,
 }
 
 impl Check<'_, '_> {

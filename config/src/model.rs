@@ -30,6 +30,10 @@ pub struct Proxy {
     pub limits: Limits,
     /// Where logs go.
     pub log: Log,
+    /// The certificate authorities, in the order in which they are tried; at least one.
+    pub acme: Vec<Ca>,
+    /// What all certificates from authorities have in common.
+    pub certificates: Certificates,
     /// The sites, in the order they were written; names are unique over all of them.
     pub sites: Vec<Site>,
 }
@@ -71,6 +75,165 @@ pub struct Limits {
     pub idle_timeout: Duration,
 }
 
+/// A certificate authority that speaks ACME (RFC 8555).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ca {
+    /// The URL of its directory, https.
+    pub directory: String,
+    /// What its own server is trusted by, as a PEM file; `None`: what the system trusts.
+    pub roots: Option<PathBuf>,
+    /// The directory where a dry run asks; `None` where it has none.
+    pub staging: Option<String>,
+    /// The profile of its certificates, where a site names no other.
+    pub profile: Option<String>,
+    /// The account at the authority that ours is bound to (RFC 8555 section 7.3.4).
+    pub eab: Option<Eab>,
+    /// Its terms of service are agreed to: an operator who names an authority does. Those of the default one
+    /// wait for a word.
+    pub agreed: bool,
+}
+
+/// An external account.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Eab {
+    /// Its id.
+    pub kid: String,
+    /// The file of its MAC key, base64url; its owner alone reads it.
+    pub key: PathBuf,
+}
+
+/// What all certificates from authorities have in common.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Certificates {
+    /// Orders under way at once, 1 to 100.
+    pub orders: usize,
+    /// How a record is put into the DNS for DNS-01; `None`: that challenge is not used.
+    pub dns: Option<Dns>,
+    /// The resolver that is asked where names lead; `None`: the system's.
+    pub resolver: Option<SocketAddr>,
+    /// Where proxies under one name share what they have; `None`: nothing is shared.
+    pub shared: Option<Etcd>,
+    /// Where what happens to certificates can be read on a site.
+    pub feed: Option<Feed>,
+}
+
+/// How a record is put into the DNS.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Dns {
+    /// By updates (RFC 2136) that are signed (RFC 8945).
+    Update {
+        /// The primary server of the zone: host or address, and port.
+        server: (String, u16),
+        /// The zone; `None`: found by asking for its SOA record.
+        zone: Option<String>,
+        /// The name of the key.
+        key_name: String,
+        /// How it signs.
+        algorithm: TsigAlgorithm,
+        /// The file of the key, base64.
+        key: PathBuf,
+    },
+    /// By a program: its path and arguments; `present` or `remove`, the record's name and its value are added.
+    Hook(Vec<String>),
+}
+
+/// How a DNS update is signed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TsigAlgorithm {
+    /// HMAC-SHA256.
+    Sha256,
+    /// HMAC-SHA384.
+    Sha384,
+    /// HMAC-SHA512.
+    Sha512,
+}
+
+/// A store that several proxies share.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Etcd {
+    /// Its members, as URLs, http or https.
+    pub endpoints: Vec<String>,
+    /// What all keys begin with.
+    pub prefix: String,
+    /// What its servers are trusted by, as a PEM file.
+    pub roots: Option<PathBuf>,
+    /// Who we are: a certificate and its key, as PEM files.
+    pub identity: Option<(PathBuf, PathBuf)>,
+    /// Who we are: a user, and the file of the password.
+    pub user: Option<(String, PathBuf)>,
+}
+
+/// Where what happens to certificates can be read on a site: `PATH/SECRET/certificates.atom`, and `.ics`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Feed {
+    /// The canonical name of the site.
+    pub site: String,
+    /// An absolute path without a slash at its end.
+    pub path: String,
+    /// The file of the secret, 16 to 128 letters, digits, `-` and `_`.
+    pub secret: PathBuf,
+}
+
+/// A site's certificates from an authority.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SiteCertificates {
+    /// One for each name, in place of one for all.
+    pub each: bool,
+    /// Its kind of key.
+    pub key: KeyKind,
+    /// The key stays over renewals.
+    pub pin_key: bool,
+    /// The challenges that may be used, the first that can work first; empty: all.
+    pub challenges: Vec<Challenge>,
+    /// The authority's profile; `None`: the authority's own default, or what `[[acme]]` names.
+    pub profile: Option<String>,
+    /// What is served until the first certificate is there.
+    pub until: Until,
+}
+
+/// A kind of key.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum KeyKind {
+    /// ECDSA on P-256.
+    #[default]
+    Ecdsa,
+    /// RSA with 2048 bits.
+    Rsa,
+}
+
+/// A way to prove control of a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Challenge {
+    /// A file over plain HTTP (RFC 8555 section 8.3).
+    Http01,
+    /// A certificate in a TLS handshake (RFC 8737).
+    TlsAlpn01,
+    /// A record in the DNS (RFC 8555 section 8.4).
+    Dns01,
+    /// A record in the DNS that stays (draft-ietf-acme-dns-persist).
+    DnsPersist01,
+}
+
+/// What is served until the first certificate is there.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Until {
+    /// A certificate of the local authority.
+    #[default]
+    Local,
+    /// Plain HTTP answers in place of redirecting.
+    Http,
+}
+
+/// Which versions and suites of TLS are spoken.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum TlsPolicy {
+    /// TLS 1.3, and 1.2 with forward secrecy and authenticated encryption.
+    #[default]
+    Intermediate,
+    /// TLS 1.3 only.
+    Modern,
+}
+
 /// Where logs go.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Log {
@@ -107,12 +270,17 @@ pub enum LogFormat {
 /// One site: names, what stands behind them, and how it is treated.
 #[derive(Debug, Clone)]
 pub struct Site {
-    /// Host names in lower case, without port; the first is canonical. `*` takes every host that no other site names.
+    /// Host names in lower case, without port; the first is canonical. `*.example.org` takes every name one label
+    /// below `example.org`, and `*` every host that no other site names.
     pub names: Vec<String>,
     /// The preset's name, where one was named.
     pub preset: Option<String>,
     /// How its connections are secured.
     pub tls: Tls,
+    /// Its certificates, where they come from an authority.
+    pub certificates: SiteCertificates,
+    /// Which versions of TLS it speaks.
+    pub tls_policy: TlsPolicy,
     /// `Strict-Transport-Security`, ready to send; `None` sends none.
     pub hsts: Option<HeaderValue>,
     /// Where requests go that no route sends elsewhere; balanced in turn. Empty only where routes answer everything.
@@ -138,6 +306,8 @@ pub struct Site {
 /// How a site's connections are secured.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Tls {
+    /// Certificates from the authorities of [`Proxy::acme`].
+    Acme,
     /// A certificate of the proxy's own local authority.
     Local,
     /// Plain HTTP only.
@@ -239,6 +409,8 @@ pub struct Route {
     pub path: PathPattern,
     /// What is done with them.
     pub action: Action,
+    /// Only clients with a certificate of one of these authorities are let in: a PEM file that was read, as DER.
+    pub client_ca: Option<Vec<Vec<u8>>>,
     /// What the operator adds to caching here: the site's rules with the route's laid over them.
     pub cache: CacheRules,
     /// Fields set on and removed from requests.
@@ -347,7 +519,8 @@ impl Upstream {
 }
 
 impl Site {
-    /// The name that the others redirect to; `*` for a site that takes every host.
+    /// The name that the others redirect to. Where it begins with `*` there is none, and every host is served as
+    /// it was asked for.
     pub fn canonical(&self) -> &str {
         &self.names[0]
     }

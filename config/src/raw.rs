@@ -2,10 +2,18 @@
 //! are: the JSON Schema is made from these types, their doc comments are its descriptions, and
 //! `shape` walks the file against it. Every key is optional here, so that one bad key hides no other.
 
+// What concerns certificates from authorities.
+mod certificates;
+
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
+
+pub(crate) use certificates::{
+    Ca, Certificates, Challenge, Dns, Eab, Etcd, Feed, KeyKind, SiteCertificates, TlsPolicy,
+    TsigAlgorithm, Until,
+};
 
 /// The configuration of one proxy. Everything but one `[[site]]` with its names and its upstream has a default.
 #[derive(Default, Deserialize, JsonSchema)]
@@ -30,6 +38,11 @@ pub(crate) struct File {
     pub(crate) limits: Option<Limits>,
     /// Where logs go.
     pub(crate) log: Option<Log>,
+    /// Authorities that speak ACME, tried in this order; to name one is to agree to its terms of service. Default: Let's Encrypt, once its terms are agreed to.
+    #[schemars(title = "tables such as [[acme]]")]
+    pub(crate) acme: Option<Vec<Ca>>,
+    /// What all certificates from authorities have in common.
+    pub(crate) certificates: Option<Certificates>,
     /// The sites. At least one.
     #[schemars(required, title = "at least one [[site]]")]
     pub(crate) site: Option<Vec<Site>>,
@@ -109,14 +122,18 @@ pub(crate) enum LogFormat {
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Site {
-    /// Host names without port; the first is canonical. "*" takes every host that no other site names.
+    /// Host names without port; the first is canonical. "*.example.org" takes every name one label below it, and "*" every host that no other site names: these are served under the name that was asked for.
     #[schemars(required, title = "host names such as www.example.org")]
     pub(crate) names: Option<OneOrMany<String>>,
     /// A named set of rules that knows the application: "ghost", "nextcloud", "nostr" or "radicale". Keys written here win over it. Default: none.
     #[schemars(title = "the name of a preset")]
     pub(crate) preset: Option<String>,
-    /// How connections are secured. Default: "local".
+    /// How connections are secured. Default: "acme", or "local" for "*" and, where no [[acme]] is named, for names that no public authority certifies, such as localhost, nas.local and 192.168.1.5.
     pub(crate) tls: Option<Tls>,
+    /// Which versions of TLS are spoken. Default: "intermediate".
+    pub(crate) tls_policy: Option<TlsPolicy>,
+    /// Its certificates from an authority.
+    pub(crate) certificates: Option<SiteCertificates>,
     /// The servers behind the site; several take turns. Required unless a route takes every path.
     #[schemars(title = "a URL such as http://127.0.0.1:2368")]
     pub(crate) upstream: Option<OneOrMany<String>>,
@@ -176,6 +193,8 @@ pub(crate) enum Tls {
 #[derive(Clone, Copy, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum TlsName {
+    /// Certificates from the authorities of [[acme]].
+    Acme,
     /// A certificate of the proxy's own local authority.
     Local,
     /// Plain HTTP only.
@@ -297,6 +316,9 @@ pub(crate) struct Route {
     /// Servers other than the site's.
     #[schemars(title = "a URL such as http://127.0.0.1:2368")]
     pub(crate) upstream: Option<OneOrMany<String>>,
+    /// A PEM file of authorities: only clients with a certificate of one of them are let in. Nothing is cached below such a path unless the route's own `cache` says `enabled = true`. Default: none is asked for.
+    #[schemars(title = "the path of a PEM file")]
+    pub(crate) client_ca: Option<String>,
     /// Laid over the site's.
     pub(crate) cache: Option<CacheRules>,
     /// In addition to the site's.

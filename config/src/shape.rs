@@ -53,10 +53,6 @@ pub(crate) fn read<T: DeserializeOwned + Default>(
 
 /// Keys that a later version will know. They are told apart from mistakes.
 const LATER: &[(&str, &str)] = &[
-    (
-        "acme",
-        "use tls = \"local\" or tls = { cert = \"...\", key = \"...\" }",
-    ),
     ("tor", "remove the table"),
     ("site[].onion", "remove the key"),
 ];
@@ -127,10 +123,6 @@ impl Walk<'_, '_> {
             .map(|all| all.concat());
         match allowed {
             Some(allowed) if !allowed.contains(&text) => {
-                if text == "acme" && indexless(&ways.written) == "site[].tls" {
-                    self.later(ways, LATER[0].1);
-                    return None;
-                }
                 let hint =
                     did_you_mean(text, allowed).map(|word| format!("did you mean {word:?}?"));
                 self.leave_out(ways, quoted(text), wanted(self.root, schema), hint)

@@ -42,6 +42,14 @@ impl Layer {
         }
     }
 
+    /// This layer with the cache turned off.
+    pub(super) fn off(&self) -> Self {
+        Self {
+            enabled: Some(false),
+            ..self.clone()
+        }
+    }
+
     /// The complete rules, with the defaults under them.
     pub(super) fn rules(&self) -> CacheRules {
         CacheRules {

@@ -17,7 +17,8 @@ impl Check<'_, '_> {
         if let Ok(address) = bare.parse::<IpAddr>() {
             return address.to_string();
         }
-        if lower == "*" || is_host(&lower) {
+        let parent = lower.strip_prefix("*.").filter(|rest| rest.contains('.'));
+        if lower == "*" || is_host(parent.unwrap_or(&lower)) {
             return lower;
         }
         let wanted = "a host name such as www.example.org";
@@ -60,15 +61,65 @@ pub(super) fn is_host(text: &str) -> bool {
     text.len() <= 253 && text.split('.').all(label) && !last.bytes().all(|b| b.is_ascii_digit())
 }
 
+/// Whether public authorities certify `name` at all: a name below a public suffix, or a public address.
+pub(super) fn is_certifiable(name: &str) -> bool {
+    if let Ok(address) = name.parse::<IpAddr>() {
+        return !PRIVATE
+            .iter()
+            .filter_map(|block| parse_network(block))
+            .any(|block| block.contains(address));
+    }
+    let name = name.strip_prefix("*.").unwrap_or(name);
+    let below = |suffix: &&str| {
+        name.strip_suffix(*suffix)
+            .is_some_and(|rest| rest.ends_with('.'))
+    };
+    name.contains('.') && name != "home.arpa" && !RESERVED.iter().any(below)
+}
+
+/// Names that no public DNS holds (RFC 6761, 6762, 7686, 8375, 9476), and those of onion services.
+const RESERVED: &[&str] = &[
+    "localhost",
+    "test",
+    "local",
+    "internal",
+    "home.arpa",
+    "onion",
+    "example",
+    "invalid",
+    "alt",
+];
+
+/// Addresses that lead to nobody in particular (RFC 6890).
+const PRIVATE: &[&str] = &[
+    "0.0.0.0/8",
+    "10.0.0.0/8",
+    "100.64.0.0/10",
+    "127.0.0.0/8",
+    "169.254.0.0/16",
+    "172.16.0.0/12",
+    "192.0.0.0/24",
+    "192.0.2.0/24",
+    "192.168.0.0/16",
+    "198.18.0.0/15",
+    "198.51.100.0/24",
+    "203.0.113.0/24",
+    "224.0.0.0/3",
+    "::/128",
+    "::1/128",
+    "fc00::/7",
+    "fe80::/10",
+    "ff00::/8",
+    "2001:db8::/32",
+];
+
 fn name_hint(text: &str) -> Option<String> {
     if text.contains("://") {
         Some("write the name alone, without a scheme".to_owned())
     } else if !text.is_ascii() {
         Some("write it in punycode: xn--...".to_owned())
-    } else if let Some(rest) = text.strip_prefix("*.") {
-        Some(format!(
-            "name each host, such as www.{rest}; only \"*\" alone stands for others"
-        ))
+    } else if text.contains('*') {
+        Some("a * stands for one whole label before two others, as in *.example.org, or alone for every host".to_owned())
     } else if let Some((host, _)) = text.split_once(':').filter(|(host, _)| is_host(host)) {
         Some(format!(
             "write {host} without a port; [listen] sets the ports"
@@ -159,6 +210,44 @@ mod tests {
             "::ffff:0:0/90",
         ] {
             assert_eq!(parse_network(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn names_that_no_public_authority_certifies_are_known() {
+        for name in [
+            "www.example.org",
+            "*.example.org",
+            "example.org",
+            "mytest.org",
+            "9.9.9.9",
+            "2620:fe::9",
+        ] {
+            assert!(is_certifiable(name), "{name}");
+        }
+        for name in [
+            "localhost",
+            "intranet",
+            "a.localhost",
+            "a.test",
+            "nas.local",
+            "*.nas.local",
+            "*.local",
+            "db.internal",
+            "home.arpa",
+            "nas.home.arpa",
+            "abc.onion",
+            "a.example",
+            "a.invalid",
+            "127.0.0.1",
+            "192.168.1.5",
+            "100.64.0.1",
+            "::1",
+            "fd00::1",
+            "fe80::1",
+            "::ffff:10.0.0.1",
+        ] {
+            assert!(!is_certifiable(name), "{name}");
         }
     }
 

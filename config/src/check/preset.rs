@@ -53,6 +53,7 @@ fn rules(name: &str, text: &str) -> Result<Rules, Report> {
     let mut check = Check {
         problems: &mut problems,
         base: Path::new("/"),
+        own_authority: false,
     };
     let rules = check.rules(&Key::root(), &written);
     let problems = problems.into_list();

@@ -5,7 +5,7 @@ use http::{HeaderValue, StatusCode, Uri};
 use super::cache::Layer;
 use super::headers::Direction;
 use super::{Check, MIB};
-use crate::model::{Action, HeaderChanges, PathPattern};
+use crate::model::{Action, HeaderChanges, PathPattern, Tls};
 use crate::problem::{Key, quoted};
 use crate::raw;
 
@@ -15,9 +15,21 @@ pub(super) struct Route {
     pub(super) key: Key,
     pub(super) path: PathPattern,
     pub(super) action: Action,
+    pub(super) client_ca: Option<Vec<Vec<u8>>>,
     pub(super) cache: Layer,
     pub(super) request_headers: HeaderChanges,
     pub(super) response_headers: HeaderChanges,
+}
+
+impl Route {
+    /// What lies under its rules for the cache: those of the site. What is shown to the bearers of certificates is
+    /// not for all, and perhaps not for each of them: it is stored only where the route itself says so.
+    pub(super) fn under(&self, site: &Layer) -> Layer {
+        match self.client_ca {
+            Some(_) => site.off(),
+            None => site.clone(),
+        }
+    }
 }
 
 impl Check<'_, '_> {
@@ -60,6 +72,7 @@ impl Check<'_, '_> {
                 None => PathPattern::Prefix(key.as_str().to_owned()),
             },
             action,
+            client_ca: self.roots(&key.key("client_ca"), raw.client_ca.as_deref()),
             cache: self.cache_layer(&key.key("cache"), raw.cache.as_ref()),
             request_headers: self.headers(
                 &request,
@@ -72,6 +85,18 @@ impl Check<'_, '_> {
                 Direction::Response,
             ),
             key: key.clone(),
+        }
+    }
+
+    /// A client's certificate comes by TLS alone.
+    pub(super) fn over_tls(&mut self, routes: &[Route], tls: &Tls) {
+        if *tls != Tls::Off {
+            return;
+        }
+        for route in routes.iter().filter(|route| route.client_ca.is_some()) {
+            let found = "client_ca beside tls = \"off\"";
+            self.problems
+                .add(&route.key.key("client_ca"), found, "a site with TLS");
         }
     }
 

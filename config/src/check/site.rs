@@ -1,17 +1,15 @@
 //! A site and the preset under it.
 
-use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
 use std::time::Duration;
 
-use http::{HeaderValue, StatusCode};
+use http::StatusCode;
 
 use super::cache::Layer;
 use super::headers::Direction;
 use super::route::Route;
-use super::{Check, DAY, HOUR, KIB, MIB, MINUTE, ZERO, each};
-use crate::model::{self, Action, HeaderChanges, PathPattern, Tls};
-use crate::problem::{Key, quoted};
+use super::{Check, DAY, HOUR, KIB, MINUTE, ZERO, each};
+use crate::model::{self, Action, HeaderChanges, PathPattern};
+use crate::problem::Key;
 use crate::raw;
 
 /// What a site and a preset can both say; only what was written.
@@ -54,12 +52,16 @@ impl Check<'_, '_> {
         let own = self.rules(key, &written);
         let preset = self.preset(&key.key("preset"), raw.preset.as_deref());
         self.cache_has_effect(&key.key("cache"), &own.cache, &preset.cache);
-        let tls = self.tls(&key.key("tls"), raw.tls.as_ref());
+        let names = self.names(&key.key("names"), raw);
+        let tls = self.tls(key, raw, &names);
+        self.over_tls(&own.routes, &tls);
         let cache = own.cache.over(&preset.cache);
         let site = model::Site {
-            names: self.names(&key.key("names"), raw),
             preset: raw.preset.clone(),
+            certificates: self.site_certificates(key, raw, &tls, &names),
+            tls_policy: self.tls_policy(key, raw, &tls),
             hsts: self.hsts(&key.key("hsts"), raw.hsts.as_ref(), &tls),
+            names,
             tls,
             upstream: self.upstreams(&key.key("upstream"), raw.upstream.as_ref()),
             timeouts: model::Timeouts {
@@ -145,7 +147,8 @@ impl Check<'_, '_> {
         cache: &Layer,
     ) -> Vec<model::Route> {
         for route in &own {
-            self.cache_has_effect(&route.key.key("cache"), &route.cache, cache);
+            let under = route.under(cache);
+            self.cache_has_effect(&route.key.key("cache"), &route.cache, &under);
         }
         let paths: Vec<PathPattern> = own.iter().map(|route| route.path.clone()).collect();
         let rest = preset
@@ -154,7 +157,8 @@ impl Check<'_, '_> {
         own.into_iter()
             .chain(rest)
             .map(|route| model::Route {
-                cache: route.cache.over(cache).rules(),
+                cache: route.cache.over(&route.under(cache)).rules(),
+                client_ca: route.client_ca,
                 path: route.path,
                 action: route.action,
                 request_headers: route.request_headers,
@@ -181,73 +185,6 @@ impl Check<'_, '_> {
                 .add_with_hint(star, "\"*\" beside other names", "\"*\" alone", hint);
         }
         names.into_iter().map(|(_, name)| name).collect()
-    }
-
-    fn tls(&mut self, key: &Key, raw: Option<&raw::Tls>) -> Tls {
-        match raw {
-            None | Some(raw::Tls::Named(raw::TlsName::Local)) => Tls::Local,
-            Some(raw::Tls::Named(raw::TlsName::Off)) => Tls::Off,
-            Some(raw::Tls::Files(files)) => Tls::Files {
-                cert: self
-                    .pem(&key.key("cert"), files.cert.as_deref(), "CERTIFICATE")
-                    .unwrap_or_default(),
-                key: self
-                    .private_key(&key.key("key"), files.key.as_deref())
-                    .unwrap_or_default(),
-            },
-        }
-    }
-
-    /// A PEM file with a section of this kind.
-    fn pem(&mut self, key: &Key, name: Option<&str>, label: &str) -> Option<PathBuf> {
-        let name = name?;
-        let (path, content) = self.content(key, name, MIB)?;
-        let text = String::from_utf8_lossy(&content);
-        let begins = |line: &str| {
-            line.starts_with("-----BEGIN ") && line.trim_end().ends_with(&format!("{label}-----"))
-        };
-        if text.lines().any(begins) {
-            return Some(path);
-        }
-        let found = format!("{}, which holds none", quoted(name));
-        let wanted = format!("a PEM {}", label.to_lowercase());
-        let hint = format!("such a file has a line -----BEGIN {label}-----");
-        self.problems.add_with_hint(key, found, wanted, hint);
-        None
-    }
-
-    fn private_key(&mut self, key: &Key, name: Option<&str>) -> Option<PathBuf> {
-        let path = self.pem(key, name, "PRIVATE KEY")?;
-        let mode = std::fs::metadata(&path).map_or(0, |meta| meta.permissions().mode());
-        if mode & 0o007 != 0 {
-            let found = format!(
-                "{}, open to every user of the host",
-                quoted(name.unwrap_or_default())
-            );
-            let hint = format!("chmod 600 {}", path.display());
-            self.problems.add_with_hint(
-                key,
-                found,
-                "a private key that its owner alone reads",
-                hint,
-            );
-        }
-        Some(path)
-    }
-
-    fn hsts(&mut self, key: &Key, raw: Option<&raw::Hsts>, tls: &Tls) -> Option<HeaderValue> {
-        let year = DAY * 365;
-        let lifetime = match raw {
-            None => matches!(tls, Tls::Files { .. }).then_some(year),
-            Some(raw::Hsts::Switch(switch)) => switch.then_some(year),
-            Some(raw::Hsts::Lifetime(text)) => self.duration(key, Some(text), ZERO, DAY * 3650),
-        }?;
-        if *tls == Tls::Off {
-            let hint = "browsers obey it over TLS only; remove it, or tls = \"off\"";
-            self.problems
-                .add_with_hint(key, "hsts beside tls = \"off\"", "a site with TLS", hint);
-        }
-        HeaderValue::try_from(format!("max-age={}", lifetime.as_secs())).ok()
     }
 
     /// An upstream may be left out only where no request needs it.

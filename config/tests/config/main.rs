@@ -1,9 +1,11 @@
 //! The areas of the tests: every example, the template and the presets are sound (`examples`),
-//! every bad file has its message checked in (`bad`), written values arrive in the model (`model`).
+//! every bad file has its message checked in (`bad`), written values arrive in the model
+//! (`model`), those about certificates from authorities too (`certificates`).
 
 #![allow(missing_docs)]
 
 mod bad;
+mod certificates;
 mod examples;
 mod model;
 
@@ -47,4 +49,27 @@ pub(crate) fn write_certificate(folder: &Path) {
     write("chain.pem", "CERTIFICATE", 0o644);
     write("key.pem", "PRIVATE KEY", 0o600);
     write("open-key.pem", "PRIVATE KEY", 0o644);
+    // A sequence of nothing: as far as anybody looks here, that is a certificate.
+    std::fs::write(
+        folder.join("clients.pem"),
+        "-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n",
+    )
+    .expect("writable");
+    for (name, secret) in [
+        (
+            "eab.key",
+            "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W\n",
+        ),
+        ("tsig.key", "c2VjcmV0IHNlY3JldCBzZWNyZXQgc2VjcmV0IHNlY3I=\n"),
+        ("feed-secret", "Ieph4aeshie9ohTh\n"),
+        ("etcd-password", "correct horse\n"),
+        ("short-secret", "no\n"),
+    ] {
+        let path = folder.join(name);
+        std::fs::write(&path, secret).expect("writable");
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).expect("ours");
+    }
+    let open = folder.join("open-secret");
+    std::fs::write(&open, "Ieph4aeshie9ohTh\n").expect("writable");
+    std::fs::set_permissions(&open, std::fs::Permissions::from_mode(0o644)).expect("ours");
 }

@@ -77,7 +77,7 @@ fn hsts_is_on_by_default_for_certificate_files_only() {
 
 #[test]
 fn names_are_lower_case_and_addresses_lose_their_brackets() {
-    let text = "[[site]]\nnames = [\"WWW.Example.org\", \"192.0.2.1\", \"[2001:DB8::1]\"]\nupstream = \"demo\"\n";
+    let text = "[[site]]\nnames = [\"WWW.Example.org\", \"192.0.2.1\", \"[2001:DB8::1]\"]\nupstream = \"demo\"\ntls = \"local\"\n";
     assert_eq!(
         sound(text).sites[0].names,
         ["www.example.org", "192.0.2.1", "2001:db8::1"]
