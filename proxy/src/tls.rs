@@ -21,17 +21,35 @@ mod authority;
 mod certificate;
 // The set in force, and the rustls configuration built around it.
 mod certificates;
+// Who a client is.
+mod client;
 // Files that only their owner may read, written whole or not at all.
-mod disk;
+pub(crate) mod disk;
+// The handshake of an authority that comes for the answer to a challenge.
+mod challenge;
 // What goes wrong, in words that name the file and the way out.
 mod error;
+// The operator's own certificate files.
+mod files;
+// Whether a certificate of an authority is good, and what it says of itself.
+mod judge;
+// Certificates of authorities as they are kept and shared.
+pub mod kept;
+// How a set is loaded: what each site gets.
+mod load;
 // Certificates of the local authority, kept on disk from one run to the next.
 mod local;
+// How a site's handshakes are done.
+mod manner;
 // The names that a certificate covers.
 mod names;
 // All certificates of one configuration, and which of them a client gets.
 mod set;
+// Which certificates the configuration asks of an authority.
+pub mod wanted;
 
+#[cfg(test)]
+mod acme_tests;
 #[cfg(test)]
 mod authority_tests;
 #[cfg(test)]
@@ -41,19 +59,38 @@ mod fixtures;
 #[cfg(test)]
 mod handshake_tests;
 #[cfg(test)]
+mod judge_tests;
+#[cfg(test)]
+mod manner_tests;
+#[cfg(test)]
 mod test_client;
 
+use std::fmt::Debug;
 use std::sync::{Arc, LazyLock};
 
+use async_trait::async_trait;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::sign::CertifiedKey;
 
 pub use accept::{AcceptError, Alpn, TlsFacts, accept, answer_plain_http};
 pub use authority::root_pem;
 pub use certificate::{CertificateInfo, Source};
 pub use certificates::Certificates;
+pub use client::{ClientCertificate, client_is_of};
 pub use error::{TlsError, Warning};
+pub use files::Watched;
+pub use kept::{About, Facts, Kept, Unfit, judge};
 pub use names::CoveredNames;
 pub use set::{Set, check};
+pub use wanted::{Wanted, wanted};
+
+/// Who answers the challenge TLS-ALPN-01 (RFC 8737).
+#[async_trait]
+pub trait Challenger: Send + Sync + Debug {
+    /// The certificate that proves control of `name`, in lower case; an address stands in its
+    /// reverse form, as in `9.113.0.203.in-addr.arpa`. `None`: no such challenge is under way.
+    async fn certificate(&self, name: &str) -> Option<Arc<CertifiedKey>>;
+}
 
 /// The cryptography of every TLS connection, in and out: aws-lc-rs, with the key exchange that
 /// also withstands quantum computers first.

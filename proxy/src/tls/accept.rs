@@ -2,7 +2,7 @@
 //!
 //! The client hello is read here, before rustls gets a configuration: that is where plain HTTP is
 //! told from TLS, where the certificates in force are taken, and where an ACME challenge
-//! (TLS-ALPN-01) will be told from a visitor.
+//! (TLS-ALPN-01) is told from a visitor.
 
 use std::io;
 use std::net::IpAddr;
@@ -15,7 +15,9 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio_rustls::StartHandshake;
 use tokio_rustls::server::TlsStream;
 
-use super::certificates::{Active, Certificates};
+use super::certificates::Certificates;
+use super::challenge;
+use super::client::ClientCertificate;
 use super::names::CoveredNames;
 
 /// What a handshake found out. Kept for the life of the connection: certificates swapped later
@@ -36,6 +38,8 @@ pub struct TlsFacts {
     pub resumed: bool,
     /// The hosts that may be asked for on this connection.
     pub names: Arc<CoveredNames>,
+    /// Who the client is, where it was asked and has shown a certificate.
+    pub client: Option<Arc<ClientCertificate>>,
 }
 
 /// The application protocol that was agreed upon.
@@ -72,9 +76,16 @@ pub enum AcceptError<S> {
     /// The client refused, usually because it does not trust the certificate.
     #[error("the client refused the TLS handshake")]
     Refused(#[source] rustls::Error),
+    /// The client has shown a certificate that is not good: lapsed, or of an authority that the
+    /// site does not know.
+    #[error("the client's certificate is not good")]
+    ClientCertificate(#[source] rustls::Error),
     /// The client broke the protocol.
     #[error("the client broke the TLS protocol")]
     Protocol(#[source] rustls::Error),
+    /// An authority came for the answer to a challenge, got it, and the connection is over.
+    #[error("the answer to a challenge")]
+    Challenge,
     /// The connection failed.
     #[error("the connection failed during the TLS handshake")]
     Io(#[source] io::Error),
@@ -91,7 +102,9 @@ impl<S> AcceptError<S> {
             Self::Alpn => "alpn",
             Self::Incompatible(_) => "incompatible",
             Self::Refused(_) => "refused",
+            Self::ClientCertificate(_) => "client-certificate",
             Self::Protocol(_) => "protocol",
+            Self::Challenge => "acme-challenge",
             Self::Io(_) => "io",
         }
     }
@@ -163,16 +176,18 @@ where
         Err(Hello::Io(error)) => return Err(from_io(error)),
         Err(Hello::Tls(error)) => return Err(from_tls(error)),
     };
-    // TLS-ALPN-01 branches off here: a hello whose ALPN is exactly `acme-tls/1` gets a
-    // configuration of its own with the challenge's certificate, and its connection is closed
-    // after the handshake. It never meets the visitors' configuration.
+    if let Some(config) = challenge::config(&accepted, certificates).await {
+        let start = StartHandshake::from_parts(accepted, stream);
+        let answered = challenge::answer(start, config).await;
+        return Err(answered.map_or_else(from_io, |()| AcceptError::Challenge));
+    }
     let active = certificates.active();
-    let config = active.config(local);
+    let served = active.serve(&accepted.client_hello(), local);
     let stream = StartHandshake::from_parts(accepted, stream)
-        .into_stream(config)
+        .into_stream(served.config)
         .await
         .map_err(from_io)?;
-    let facts = facts(stream.get_ref().1, &active, local);
+    let facts = facts(stream.get_ref().1, served.names);
     Ok((stream, facts))
 }
 
@@ -238,7 +253,7 @@ fn looks_like_http(bytes: &[u8]) -> bool {
     (1..=16).contains(&method) && matches!(bytes.get(method), None | Some(b' '))
 }
 
-fn facts(connection: &ServerConnection, active: &Active, local: IpAddr) -> TlsFacts {
+fn facts(connection: &ServerConnection, names: Arc<CoveredNames>) -> TlsFacts {
     let sni = connection.server_name();
     TlsFacts {
         sni: sni.map(|name| name.to_ascii_lowercase().into()),
@@ -258,7 +273,8 @@ fn facts(connection: &ServerConnection, active: &Active, local: IpAddr) -> TlsFa
             .negotiated_key_exchange_group()
             .map_or("none", |group| group_name(group.name())),
         resumed: connection.handshake_kind() == Some(HandshakeKind::Resumed),
-        names: active.names(sni, local),
+        names,
+        client: ClientCertificate::of(connection).map(Arc::new),
     }
 }
 
@@ -299,6 +315,8 @@ fn from_tls<S>(error: rustls::Error) -> AcceptError<S> {
         rustls::Error::NoApplicationProtocol => AcceptError::Alpn,
         rustls::Error::PeerIncompatible(_) => AcceptError::Incompatible(error),
         rustls::Error::AlertReceived(_) => AcceptError::Refused(error),
+        // Nobody but a client shows the server a certificate.
+        rustls::Error::InvalidCertificate(_) => AcceptError::ClientCertificate(error),
         _ => AcceptError::Protocol(error),
     }
 }

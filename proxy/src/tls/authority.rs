@@ -179,6 +179,7 @@ pub(super) fn throw_away() -> Result<Chosen, TlsError> {
     Ok(Chosen {
         key: Arc::new(CertifiedKey::new(vec![certificate.into()], signing)),
         names: Arc::new(CoveredNames::default()),
+        manner: 0,
     })
 }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use rustls::sign::CertifiedKey;
+use rustls::sign::{CertifiedKey, SigningKey};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use x509_parser::certificate::X509Certificate;
@@ -15,6 +15,8 @@ use x509_parser::time::ASN1Time;
 
 use super::disk;
 use super::error::{TlsError, Warning};
+use super::judge::{self, Unfit};
+use super::kept::Kept;
 use super::names::CoveredNames;
 
 /// A certificate in force, as `status` shows it.
@@ -37,6 +39,8 @@ pub struct CertificateInfo {
 pub(super) struct Chosen {
     pub(super) key: Arc<CertifiedKey>,
     pub(super) names: Arc<CoveredNames>,
+    /// How the handshake is done: an index into the set's manners.
+    pub(super) manner: usize,
 }
 
 /// Where a certificate comes from.
@@ -47,6 +51,15 @@ pub enum Source {
     Local,
     /// The operator's files; this is the chain.
     Files(PathBuf),
+    /// An authority, by ACME.
+    Acme {
+        /// The URL of its directory.
+        directory: String,
+        /// When it was had, by the corrected clock.
+        obtained: SystemTime,
+    },
+    /// The local authority, until the first one from [`Acme`](Self::Acme) is there.
+    Temporary,
 }
 
 /// A certificate with its key.
@@ -83,18 +96,37 @@ impl Certificate {
             });
         }
 
-        let names = subject_names(&leaf);
-        Ok(Self {
-            names: Arc::new(CoveredNames::new(&names)),
-            info: CertificateInfo {
-                names,
-                source,
-                issuer: issuer_name(&leaf),
-                not_before: system_time(leaf.validity().not_before),
-                not_after: system_time(leaf.validity().not_after),
-            },
+        let info = info(&leaf, source);
+        Ok(Self::new(chain, signing, info))
+    }
+
+    /// A certificate of an authority, as it is kept. Neither dates nor names are judged: one in
+    /// force is served whatever the clock says.
+    pub(super) fn of_kept(kept: &Kept) -> Result<Self, Unfit> {
+        let chain = judge::ders(&kept.chain_pem)?;
+        judge::is_whole(&chain)?;
+        let (_, leaf) =
+            X509Certificate::from_der(&chain[0]).map_err(|_| Unfit::Garbled { number: 1 })?;
+        let signing = judge::signing_key(kept.key_pem(), &leaf)?;
+        let obtained = Duration::from_secs(kept.about.obtained.min(LAST_SECOND));
+        let source = Source::Acme {
+            directory: kept.about.directory.clone(),
+            obtained: SystemTime::UNIX_EPOCH + obtained,
+        };
+        let info = info(&leaf, source);
+        Ok(Self::new(chain, signing, info))
+    }
+
+    fn new(
+        chain: Vec<CertificateDer<'static>>,
+        signing: Arc<dyn SigningKey>,
+        info: CertificateInfo,
+    ) -> Self {
+        Self {
+            names: Arc::new(CoveredNames::new(&info.names)),
             key: Arc::new(CertifiedKey::new(chain, signing)),
-        })
+            info,
+        }
     }
 
     /// What an operator should know before browsers say it.
@@ -121,10 +153,26 @@ impl Certificate {
         site_names.iter().filter(lacking).cloned().collect()
     }
 
+    /// Whether one of a site's names is covered.
+    pub(super) fn covers(&self, name: &str) -> bool {
+        self.names.covers_site_name(name)
+    }
+
     /// The leaf.
     pub(super) fn leaf(&self) -> &CertificateDer<'static> {
-        // `read` makes no certificate of an empty chain.
+        // No certificate is made of an empty chain.
         &self.key.cert[0]
+    }
+}
+
+/// What a leaf says of itself.
+fn info(leaf: &X509Certificate<'_>, source: Source) -> CertificateInfo {
+    CertificateInfo {
+        names: subject_names(leaf),
+        source,
+        issuer: issuer_name(leaf),
+        not_before: system_time(leaf.validity().not_before),
+        not_after: system_time(leaf.validity().not_after),
     }
 }
 
@@ -194,7 +242,7 @@ pub(super) fn parse<'a>(
 
 /// Names and addresses of the subjectAltName extension. The common name is not looked at: no
 /// browser does any more.
-fn subject_names(certificate: &X509Certificate<'_>) -> Vec<String> {
+pub(super) fn subject_names(certificate: &X509Certificate<'_>) -> Vec<String> {
     let Ok(Some(extension)) = certificate.subject_alternative_name() else {
         return Vec::new();
     };
@@ -219,7 +267,7 @@ fn ip_address(bytes: &[u8]) -> Option<IpAddr> {
     Some(Ipv6Addr::from(v6).into())
 }
 
-fn issuer_name(certificate: &X509Certificate<'_>) -> String {
+pub(super) fn issuer_name(certificate: &X509Certificate<'_>) -> String {
     common_name(certificate.issuer()).unwrap_or_else(|| certificate.issuer().to_string())
 }
 
@@ -238,6 +286,10 @@ pub(super) fn system_time(time: ASN1Time) -> SystemTime {
 fn contains(text: &[u8], part: &[u8]) -> bool {
     text.windows(part.len()).any(|window| window == part)
 }
+
+/// The last second of the year 9999: a moment further off is a defect of a file, and some calendars
+/// cannot say it.
+const LAST_SECOND: u64 = 253_402_300_799;
 
 /// What every DER certificate and key begins with.
 const DER_SEQUENCE: u8 = 0x30;

@@ -4,7 +4,7 @@
 //! All of it blocks; certificates are loaded at start and on reload, off the async threads.
 
 use std::fs::{self, DirBuilder, File, Permissions};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path;
 
@@ -13,6 +13,22 @@ use super::error::TlsError;
 /// A whole file.
 pub(super) fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
     fs::read(path).map_err(|source| TlsError::Read {
+        path: path.into(),
+        source,
+    })
+}
+
+/// A whole file of at most `most` bytes; a larger one is cut one byte above, where it parses no more.
+pub(crate) fn read_bounded(path: &Path, most: usize) -> Result<Vec<u8>, TlsError> {
+    let read = || {
+        let mut content = Vec::new();
+        let most = u64::try_from(most).unwrap_or(u64::MAX);
+        File::open(path)?
+            .take(most.saturating_add(1))
+            .read_to_end(&mut content)?;
+        Ok(content)
+    };
+    read().map_err(|source| TlsError::Read {
         path: path.into(),
         source,
     })
@@ -37,7 +53,7 @@ pub(super) fn is_vacant(path: &Path) -> Result<bool, TlsError> {
 }
 
 /// Makes a folder, and those above it, with mode 0700. Folders that exist are left as they are.
-pub(super) fn make_private_folder(path: &Path) -> Result<(), TlsError> {
+pub(crate) fn make_private_folder(path: &Path) -> Result<(), TlsError> {
     let made = DirBuilder::new()
         .recursive(true)
         .mode(PRIVATE_FOLDER)
@@ -46,7 +62,7 @@ pub(super) fn make_private_folder(path: &Path) -> Result<(), TlsError> {
 }
 
 /// Replaces the file `name` in `folder`, mode 0600.
-pub(super) fn write_private(folder: &Path, name: &str, content: &[u8]) -> Result<(), TlsError> {
+pub(crate) fn write_private(folder: &Path, name: &str, content: &[u8]) -> Result<(), TlsError> {
     let path = folder.join(name);
     let write = || {
         // A temporary file is made with mode 0600, which it keeps.

@@ -84,6 +84,14 @@ pub enum TlsError {
         /// Why.
         source: rcgen::Error,
     },
+    /// The authority of a route's clients cannot be used.
+    #[error(
+        "an authority that `client_ca` names cannot be used: wanted the certificate of an authority, with a name and a key"
+    )]
+    ClientAuthority {
+        /// Why.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// The cryptography library refuses to work.
     #[error("cannot set up TLS")]
     Setup {
@@ -129,6 +137,14 @@ pub enum Warning {
         folder: PathBuf,
         /// When it lapses.
         not_after: SystemTime,
+    },
+    /// The operator's files cannot be used as they are now; what they held before stays in force.
+    #[error("the certificate that {} held before stays in force: {why}", path.display())]
+    Held {
+        /// The chain.
+        path: PathBuf,
+        /// What is wrong with it, or with its key.
+        why: String,
     },
     /// A private key that other users of the machine can read.
     #[error("{} can be read by every user of this machine: chmod o-rwx it", path.display())]

@@ -3,13 +3,13 @@
 #![allow(clippy::unwrap_used)]
 
 use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::time::SystemTime;
 
 use sovereign_config::model::Tls;
 
 use super::fixtures::{DAY, Disk, Files, chain_text, leaks, site};
-use super::{Source, Warning, check};
+use super::{Certificates, Set, Source, Warning, check};
 
 #[test]
 fn good_files_are_listed_as_they_are() {
@@ -211,4 +211,95 @@ fn a_site_gets_its_own_certificate_before_anothers_that_covers_its_name() {
     for name in ["plain.example", "x.b.example", "x.y.a.example", "example"] {
         assert_eq!(leaf(name), None, "{name}");
     }
+}
+
+#[test]
+fn files_that_do_not_fit_any_more_leave_the_old_pair_in_force() {
+    let disk = Disk::new();
+    let sites = [disk.files("a", &["a.example"]).named(&["a.example"])];
+    let certificates = Certificates::new(disk.load(&sites).unwrap()).unwrap();
+    let state = disk.0.path();
+    let key_of = |set: &Set| set.choose(Some("a.example"), None).unwrap().key.clone();
+    let before = key_of(&certificates.load(&sites, state).unwrap());
+    let seen = certificates.watched();
+    assert!(!seen.is_empty());
+    assert_eq!(seen, seen.again(), "nothing has changed");
+
+    // The chain is replaced first; the key is still the old one's.
+    let key = fs::read(disk.path("a.key")).unwrap();
+    disk.files("a", &["a.example"]);
+    let new_key = fs::read(disk.path("a.key")).unwrap();
+    fs::write(disk.path("a.key"), key).unwrap();
+    assert_ne!(seen, seen.again());
+    let refused = certificates.load(&sites, state).unwrap_err();
+    assert!(refused.to_string().contains("does not belong"), "{refused}");
+    let held = certificates.load_holding(&sites, state).unwrap();
+    assert_eq!(key_of(&held).cert, before.cert);
+    let [warning @ Warning::Held { .. }] = held.warnings() else {
+        panic!("{:?}", held.warnings())
+    };
+    let text = warning.to_string();
+    assert!(
+        text.contains("held before stays in force: the key in"),
+        "{text}"
+    );
+    certificates.swap(held);
+    assert_eq!(
+        certificates.watched(),
+        certificates.watched().again(),
+        "said once"
+    );
+
+    // Gone altogether, and held by what is held already.
+    fs::remove_file(disk.path("a.pem")).unwrap();
+    let held = certificates.load_holding(&sites, state).unwrap();
+    assert_eq!(key_of(&held).cert, before.cert);
+    certificates.swap(held);
+
+    // Both fit.
+    let (chain, key) = (disk.files("b", &["a.example"]), disk.path("a.key"));
+    fs::rename(chain.0, disk.path("a.pem")).unwrap();
+    fs::rename(chain.1, &key).unwrap();
+    assert_ne!(fs::read(&key).unwrap(), new_key);
+    assert_ne!(certificates.watched(), certificates.watched().again());
+    let good = certificates.load_holding(&sites, state).unwrap();
+    assert!(good.warnings().is_empty(), "{:?}", good.warnings());
+    assert_ne!(key_of(&good).cert, before.cert);
+}
+
+#[test]
+fn a_link_that_leads_elsewhere_is_a_change() {
+    let disk = Disk::new();
+    disk.files("one", &["a.example"]);
+    disk.files("two", &["a.example"]);
+    let link = |to: &str| {
+        for kind in ["pem", "key"] {
+            let (path, draft) = (disk.path(&format!("live.{kind}")), disk.path("draft"));
+            symlink(disk.path(&format!("{to}.{kind}")), &draft).unwrap();
+            fs::rename(draft, path).unwrap();
+        }
+    };
+    link("one");
+    let sites = [Files(disk.path("live.pem"), disk.path("live.key")).named(&["a.example"])];
+    let certificates = Certificates::new(disk.load(&sites).unwrap()).unwrap();
+    let seen = certificates.watched();
+    link("two");
+    assert_ne!(seen, seen.again());
+    link("one");
+    assert_eq!(seen, seen.again());
+}
+
+#[test]
+fn a_first_start_with_files_that_do_not_fit_is_an_error_also_for_who_would_hold() {
+    let disk = Disk::new();
+    let good = disk.files("good", &["a.example"]);
+    let other = disk.files("other", &["b.example"]);
+    let certificates = Certificates::new(disk.load(&[good.named(&["a.example"])]).unwrap());
+    let new = [Files(other.0, good.1).named(&["b.example"])];
+    assert!(
+        certificates
+            .unwrap()
+            .load_holding(&new, disk.0.path())
+            .is_err()
+    );
 }

@@ -9,7 +9,10 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use rcgen::{CertificateParams, KeyPair};
-use sovereign_config::model::{CacheRules, HeaderChanges, Site, Timeouts, Tls};
+use sovereign_config::model::{
+    Action, CacheRules, HeaderChanges, PathPattern, Route, Site, SiteCertificates, Timeouts, Tls,
+    TlsPolicy,
+};
 use tempfile::TempDir;
 use time::OffsetDateTime;
 
@@ -48,6 +51,21 @@ impl Disk {
         self.issue(name, params)
     }
 
+    /// A certificate that signed itself, and its key, both PEM.
+    pub(super) fn signed(
+        &self,
+        names: &[&str],
+        from: SystemTime,
+        to: SystemTime,
+    ) -> (String, String) {
+        let names: Vec<String> = names.iter().map(|name| name.to_string()).collect();
+        let mut params = CertificateParams::new(names).unwrap();
+        params.not_before = OffsetDateTime::from(from);
+        params.not_after = OffsetDateTime::from(to);
+        let key = KeyPair::generate().unwrap();
+        (params.self_signed(&key).unwrap().pem(), key.serialize_pem())
+    }
+
     fn issue(&self, name: &str, params: CertificateParams) -> Files {
         let key = KeyPair::generate().unwrap();
         let cert = params.self_signed(&key).unwrap();
@@ -84,6 +102,8 @@ pub(super) fn site(names: &[&str], tls: Tls) -> Site {
         names: names.iter().map(|name| name.to_string()).collect(),
         preset: None,
         tls,
+        certificates: SiteCertificates::default(),
+        tls_policy: TlsPolicy::default(),
         hsts: None,
         upstream: Vec::new(),
         timeouts: Timeouts {
@@ -108,6 +128,19 @@ pub(super) fn site(names: &[&str], tls: Tls) -> Site {
         response_headers: HeaderChanges::default(),
         routes: Vec::new(),
     }
+}
+
+/// The site with a route for clients of these authorities.
+pub(super) fn with_clients(mut site: Site, path: &str, authorities: &[&[u8]]) -> Site {
+    site.routes.push(Route {
+        path: PathPattern::Prefix(path.to_owned()),
+        action: Action::Forward(Vec::new()),
+        client_ca: Some(authorities.iter().map(|der| der.to_vec()).collect()),
+        cache: site.cache.clone(),
+        request_headers: HeaderChanges::default(),
+        response_headers: HeaderChanges::default(),
+    });
+    site
 }
 
 /// An error as the printer shows it: with its causes.

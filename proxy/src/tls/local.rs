@@ -19,9 +19,11 @@ use super::disk;
 use super::error::TlsError;
 use super::names::address;
 
-/// The certificate for a site's names: the kept one if it still fits, else a new one.
+/// The certificate for a site's names: the kept one if it still fits, else a new one. `source` says
+/// whether it is the site's own, or stands in for another.
 pub(super) fn certificate(
     site_names: &[String],
+    source: Source,
     authority: &Authority,
     state: &Path,
     now: SystemTime,
@@ -32,7 +34,7 @@ pub(super) fn certificate(
         .join(folder_name(site_names.first().map_or("", String::as_str)));
     let (chain, key) = (folder.join(CHAIN), folder.join(KEY));
 
-    let kept = match Certificate::read(&chain, &key, Source::Local) {
+    let kept = match Certificate::read(&chain, &key, source.clone()) {
         Ok(kept) => Some(kept),
         // Files that are there but cannot be read, such as another user's, are for the operator.
         Err(TlsError::Read { path, source }) if source.kind() != io::ErrorKind::NotFound => {
@@ -49,7 +51,7 @@ pub(super) fn certificate(
     // Cut off between the two, the next start finds a key that does not match and signs anew.
     disk::write_private(&folder, KEY, key_pem.as_bytes())?;
     disk::write_private(&folder, CHAIN, chain_pem.as_bytes())?;
-    Certificate::read(&chain, &key, Source::Local)
+    Certificate::read(&chain, &key, source)
 }
 
 /// Whether it is time for a new certificate.
@@ -63,10 +65,15 @@ fn still_fits(
     authority: &Authority,
     now: SystemTime,
 ) -> bool {
-    let wanted: BTreeSet<&String> = names.iter().collect();
+    names_fit(kept, names, now) && authority.has_signed(kept.leaf(), now)
+}
+
+/// Whether a certificate of the local authority is for these names of a site, and lasts.
+pub(super) fn names_fit(kept: &Certificate, site_names: &[String], now: SystemTime) -> bool {
+    let wanted = leaf_names(site_names);
+    let wanted: BTreeSet<&String> = wanted.iter().collect();
     kept.info.names.iter().collect::<BTreeSet<_>>() == wanted
         && !renew_due(kept.info.not_after, now)
-        && authority.has_signed(kept.leaf(), now)
 }
 
 /// The names to sign. No certificate can name every host, so the site of all hosts gets the names

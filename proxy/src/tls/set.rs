@@ -1,7 +1,7 @@
 //! All certificates of one configuration, and which of them a client gets.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -9,15 +9,16 @@ use std::time::SystemTime;
 
 use sovereign_config::model::{Site, Tls};
 
-use super::authority::Authority;
 use super::certificate::{Certificate, CertificateInfo, Chosen, Source};
-use super::disk;
 use super::error::{TlsError, Warning};
+use super::files::{Files, Watched};
+use super::load::{Kepts, Loader};
 use super::local;
+use super::manner::Manner;
 use super::names::{CoveredNames, address, parent};
 
 /// The certificates of one configuration. It never changes; a reload makes another.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Set {
     exact: HashMap<Box<str>, Chosen>,
     /// `example.org` for `*.example.org`.
@@ -25,14 +26,52 @@ pub struct Set {
     addresses: HashMap<IpAddr, Chosen>,
     /// For clients that ask for a name that is not above, or for none.
     any: Option<Chosen>,
+    /// How handshakes are done: that of strangers first.
+    manners: Vec<Manner>,
+    /// Served over plain HTTP until the first certificate is there.
+    pub(super) provisional: HashSet<Box<str>>,
     list: Vec<CertificateInfo>,
-    warnings: Vec<Warning>,
+    pub(super) warnings: Vec<Warning>,
+    /// What was read, for the next set.
+    pub(super) files: Files,
+    pub(super) kepts: Kepts,
+    /// Of the local authority, by the canonical name of the site.
+    pub(super) locals: HashMap<Box<str>, Arc<Certificate>>,
+}
+
+/// What a site gets, or some of its names.
+#[derive(Debug)]
+pub(super) struct Secured<'a> {
+    pub(super) site: &'a Site,
+    /// The names that get it.
+    pub(super) names: Vec<String>,
+    pub(super) certificate: Arc<Certificate>,
+}
+
+/// Without sites.
+impl Default for Set {
+    fn default() -> Self {
+        Self {
+            exact: HashMap::new(),
+            wildcards: HashMap::new(),
+            addresses: HashMap::new(),
+            any: None,
+            manners: vec![Manner::default()],
+            provisional: HashSet::new(),
+            list: Vec::new(),
+            warnings: Vec::new(),
+            files: Files::default(),
+            kepts: Kepts::default(),
+            locals: HashMap::new(),
+        }
+    }
 }
 
 impl Set {
     /// Reads the certificates of all sites, and has those of `tls = "local"` signed where the kept
-    /// ones do not fit any more. Stops at the first that cannot be used; [`check`] names them all.
-    /// Reads and writes files, so not for an async thread.
+    /// ones do not fit any more. A site of `tls = "acme"` whose certificate is not there yet gets one
+    /// of the local authority. Stops at the first file of the operator's that cannot be used;
+    /// [`check`] names them all. Reads and writes files, so not for an async thread.
     pub fn load(sites: &[Site], state: &Path) -> Result<Self, TlsError> {
         Self::load_at(sites, state, SystemTime::now())
     }
@@ -48,43 +87,52 @@ impl Set {
     }
 
     pub(super) fn load_at(sites: &[Site], state: &Path, now: SystemTime) -> Result<Self, TlsError> {
-        let mut set = Self::default();
-        let mut files = Files::default();
-        let mut authority = None;
-        let mut secured = Vec::new();
-        for site in sites {
-            let certificate = match &site.tls {
-                Tls::Off => continue,
-                Tls::Files { cert, key } => files.read(cert, key, site, now, &mut set.warnings)?,
-                Tls::Local => {
-                    let authority = match &mut authority {
-                        Some(authority) => authority,
-                        none => {
-                            let opened = Authority::open(state, now)?;
-                            set.warnings.extend(opened.warnings(now));
-                            none.insert(opened)
-                        }
-                    };
-                    Arc::new(local::certificate(&site.names, authority, state, now)?)
-                }
-            };
-            secured.push((site, certificate));
-        }
+        Loader::new(state, now, None, false).load(sites)
+    }
 
-        for (site, certificate) in &secured {
-            set.add_site(&site.names, certificate);
+    /// As [`load`](Self::load). What lies on disk as it did when `before` was loaded is not read
+    /// again; with `hold`, what `before` has stays where an operator's file cannot be used any more.
+    pub(super) fn load_after(
+        sites: &[Site],
+        state: &Path,
+        before: &Self,
+        hold: bool,
+    ) -> Result<Self, TlsError> {
+        Loader::new(state, SystemTime::now(), Some(before), hold).load(sites)
+    }
+
+    /// Says what each client gets.
+    pub(super) fn fill(&mut self, secured: &[Secured<'_>]) -> Result<(), TlsError> {
+        let manners: Vec<Manner> = secured.iter().map(|one| Manner::of(one.site)).collect();
+        self.manners = vec![Manner::of_strangers(manners.iter())];
+        let mut places = Vec::with_capacity(manners.len());
+        for manner in manners {
+            places.push(self.place(manner)?);
+        }
+        for (one, manner) in secured.iter().zip(&places) {
+            self.add_site(one, *manner);
         }
         // What a certificate covers beyond its sites' names comes second: a site's own certificate
         // goes before another's that happens to cover the name.
-        for (site, certificate) in &secured {
-            for name in &certificate.info.names {
-                set.add_if_absent(name, chosen(&site.names, certificate));
+        for (one, manner) in secured.iter().zip(&places) {
+            for name in &one.certificate.info.names {
+                self.add_if_absent(name, one.chosen(*manner));
             }
-            if !set.list.contains(&certificate.info) {
-                set.list.push(certificate.info.clone());
+            if !self.list.contains(&one.certificate.info) {
+                self.list.push(one.certificate.info.clone());
             }
         }
-        Ok(set)
+        Ok(())
+    }
+
+    /// Where a manner stands among those of this set.
+    fn place(&mut self, manner: Manner) -> Result<usize, TlsError> {
+        if let Some(place) = self.manners.iter().position(|known| *known == manner) {
+            return Ok(place);
+        }
+        manner.check()?;
+        self.manners.push(manner);
+        Ok(self.manners.len() - 1)
     }
 
     /// What a client gets that asks for `sni` or, without a name, came to the address `local`.
@@ -97,16 +145,32 @@ impl Set {
         named.or(self.any.as_ref())
     }
 
+    /// Whether plain HTTP answers for this host until the first certificate is there.
+    pub(super) fn is_provisional(&self, name: &str) -> bool {
+        !self.provisional.is_empty() && self.provisional.contains(name)
+    }
+
     /// The addresses that have a certificate.
-    pub(super) fn addresses(&self) -> impl Iterator<Item = IpAddr> {
-        self.addresses.keys().copied()
+    pub(super) fn addresses(&self) -> impl Iterator<Item = (IpAddr, &Chosen)> {
+        self.addresses.iter().map(|(ip, chosen)| (*ip, chosen))
+    }
+
+    /// How handshakes are done; `Chosen::manner` is an index into it.
+    pub(super) fn manners(&self) -> &[Manner] {
+        &self.manners
+    }
+
+    /// The operator's files, as they looked before they were read.
+    pub(super) fn watched(&self) -> Watched {
+        self.files.watched.clone()
     }
 
     /// Whether a certificate of the local authority is to be signed anew.
     pub(super) fn renew_due(&self, now: SystemTime) -> bool {
-        self.list
-            .iter()
-            .any(|info| info.source == Source::Local && local::renew_due(info.not_after, now))
+        let ours =
+            |info: &&CertificateInfo| matches!(info.source, Source::Local | Source::Temporary);
+        let mut ours = self.list.iter().filter(ours);
+        ours.any(|info| local::renew_due(info.not_after, now))
     }
 
     fn by_name(&self, name: &str) -> Option<&Chosen> {
@@ -119,9 +183,9 @@ impl Set {
             .or_else(|| self.wildcards.get(parent(&name)?))
     }
 
-    fn add_site(&mut self, site_names: &[String], certificate: &Certificate) {
-        for name in site_names {
-            let mut chosen = chosen(site_names, certificate);
+    fn add_site(&mut self, secured: &Secured<'_>, manner: usize) {
+        for name in &secured.names {
+            let mut chosen = secured.chosen(manner);
             if name == TAKES_ALL {
                 self.any = Some(chosen);
                 continue;
@@ -147,16 +211,19 @@ impl Set {
     }
 }
 
-/// A site's certificate. That of the site which takes all hosts covers all hosts.
-fn chosen(site_names: &[String], certificate: &Certificate) -> Chosen {
-    let takes_all = site_names.iter().any(|name| name == TAKES_ALL);
-    Chosen {
-        key: Arc::clone(&certificate.key),
-        names: if takes_all {
-            Arc::new(CoveredNames::everything())
-        } else {
-            Arc::clone(&certificate.names)
-        },
+impl Secured<'_> {
+    /// The certificate of the site which takes all hosts covers all hosts.
+    fn chosen(&self, manner: usize) -> Chosen {
+        let takes_all = self.names.iter().any(|name| name == TAKES_ALL);
+        Chosen {
+            key: Arc::clone(&self.certificate.key),
+            names: if takes_all {
+                Arc::new(CoveredNames::everything())
+            } else {
+                Arc::clone(&self.certificate.names)
+            },
+            manner,
+        }
     }
 }
 
@@ -168,51 +235,15 @@ pub fn check(sites: &[Site]) -> (Vec<TlsError>, Vec<Warning>) {
     let now = SystemTime::now();
     for site in sites {
         if let Tls::Files { cert, key } = &site.tls
-            && let Err(error) = files.read(cert, key, site, now, &mut warnings)
+            && let Err(error) = files.read((cert, key), &site.names, None, now, &mut warnings)
         {
+            errors.push(error);
+        }
+        if let Err(error) = Manner::of(site).check() {
             errors.push(error);
         }
     }
     (errors, warnings)
-}
-
-/// Certificate files read so far: one that several sites share is read, warned of and listed once.
-#[derive(Default)]
-struct Files<'a> {
-    read: HashMap<(&'a Path, &'a Path), Arc<Certificate>>,
-}
-
-impl<'a> Files<'a> {
-    fn read(
-        &mut self,
-        cert: &'a Path,
-        key: &'a Path,
-        site: &Site,
-        now: SystemTime,
-        warnings: &mut Vec<Warning>,
-    ) -> Result<Arc<Certificate>, TlsError> {
-        let certificate = match self.read.get(&(cert, key)) {
-            Some(known) => Arc::clone(known),
-            None => {
-                let read = Arc::new(Certificate::read(cert, key, Source::Files(cert.into()))?);
-                warnings.extend(read.warnings(cert, now));
-                if disk::world_readable(key) {
-                    warnings.push(Warning::ReadableKey { path: key.into() });
-                }
-                self.read.insert((cert, key), Arc::clone(&read));
-                read
-            }
-        };
-        let missing = certificate.uncovered(&site.names);
-        if !missing.is_empty() {
-            warnings.push(Warning::Uncovered {
-                path: cert.into(),
-                missing,
-                covered: certificate.info.names.clone(),
-            });
-        }
-        Ok(certificate)
-    }
 }
 
 /// The name of a site that takes every host no other site names.
