@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwapOption;
 use http::{StatusCode, header};
 use parking_lot::{Condvar, Mutex};
 use prometheus::IntCounter;
@@ -19,6 +20,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use crate::cache::status::CacheStatus;
+use crate::certs::Published;
 use crate::downstream::{Connection, Downstream, RequestHead};
 use crate::route::{Route, Site};
 use crate::upstream::Course;
@@ -78,7 +80,7 @@ impl<'a> Record<'a> {
         }
     }
 
-    fn json(&self, out: &mut Vec<u8>, id: &str) {
+    fn json(&self, out: &mut Vec<u8>, id: &str, target: &str) {
         out.extend_from_slice(b"{\"time\":\"");
         timestamp(out);
         out.extend_from_slice(b"\",\"id\":\"");
@@ -98,7 +100,7 @@ impl<'a> Record<'a> {
         }
         text(out, "method", self.head.method.as_str());
         text(out, "host", &self.head.host);
-        text(out, "target", self.head.target.as_str());
+        text(out, "target", target);
         number(out, "status", self.told.status.into());
         number(out, "bytes", self.bytes);
         number(out, "received", self.received);
@@ -137,7 +139,7 @@ impl<'a> Record<'a> {
         out.extend_from_slice(b"}\n");
     }
 
-    fn readable(&self, out: &mut Vec<u8>) {
+    fn readable(&self, out: &mut Vec<u8>, target: &str) {
         timestamp(out);
         let detail = self.told.detail.map(|detail| format!(" ({detail})"));
         let line = format!(
@@ -146,7 +148,7 @@ impl<'a> Record<'a> {
             self.told.status,
             self.head.method,
             self.head.host,
-            self.head.target.as_str().escape_debug(),
+            target.escape_debug(),
             protocol(self.head),
             self.bytes,
             self.took.as_secs_f64() * 1000.0,
@@ -203,6 +205,8 @@ pub struct AccessLog {
     shared: Arc<Shared>,
     json: AtomicBool,
     off: AtomicBool,
+    /// The feed whose secret is not shown.
+    hidden: ArcSwapOption<Published>,
     writer: Mutex<Option<JoinHandle<()>>>,
     dropped: IntCounter,
 }
@@ -233,6 +237,7 @@ impl AccessLog {
             shared,
             json: AtomicBool::new(false),
             off: AtomicBool::new(false),
+            hidden: ArcSwapOption::empty(),
             writer: Mutex::new(Some(writer)),
             dropped,
         };
@@ -262,13 +267,24 @@ impl AccessLog {
 
     /// Logs one request; `id` is its id.
     pub fn log(&self, record: &Record<'_>, id: &str) {
+        let hidden = self.hidden.load();
+        let target = record.head.target.as_str();
+        let target = match &*hidden {
+            Some(feed) => feed.hide(target),
+            None => target.into(),
+        };
         self.append(|lines| {
             if self.json.load(Ordering::Relaxed) {
-                record.json(lines, id);
+                record.json(lines, id, &target);
             } else {
-                record.readable(lines);
+                record.readable(lines, &target);
             }
         });
+    }
+
+    /// Keeps a feed's secret out of the log from now on.
+    pub fn hide(&self, feed: Option<Arc<Published>>) {
+        self.hidden.store(feed);
     }
 
     /// Logs a request that was refused before it was a request.

@@ -1,6 +1,7 @@
 //! The admin API: HTTP/1.1 on a Unix socket that only the daemon's own user may open. Stands
 //! alone because both ends live here: [`server`] for the daemon, [`client`] for the commands.
 
+mod certs;
 pub mod client;
 pub mod fetch;
 pub mod purge;
@@ -18,6 +19,7 @@ pub use purge::{Purge, PurgeRequest, Purged};
 pub use server::serve;
 pub use socket::{SocketError, adopt, bind, remove};
 
+use crate::certs::{Form, Overview, Trial};
 use crate::internal::Fetched;
 use crate::status::Status;
 use fetch::Wish;
@@ -39,6 +41,16 @@ pub trait Control: Send + Sync {
     async fn purge(&self, what: Purge) -> Result<Purged, String>;
     /// Fetches a page through the cache, as a client would. The text says why there is no response.
     async fn fetch(&self, wish: &Wish) -> Result<Fetched, String>;
+    /// The certificates, and what is done to keep them up.
+    fn certs(&self) -> Overview;
+    /// Orders certificates anew, now: those with one of these names, or all.
+    async fn renew(&self, names: &[String]) -> Result<String, String>;
+    /// Tries what an order does against the authorities' staging; nothing is kept.
+    async fn dry_run(&self, names: &[String]) -> Result<Vec<Trial>, String>;
+    /// Notes that the operator agrees to an authority's terms, named by its directory.
+    async fn agree(&self, directory: &str) -> Result<String, String>;
+    /// What happens to certificates, to be subscribed to.
+    fn feed(&self, form: Form) -> String;
     /// Every metric in Prometheus' text format.
     fn metrics(&self) -> String;
 }

@@ -13,8 +13,10 @@ use tokio::net::UnixListener;
 use tokio::sync::watch;
 
 use crate::access_log::AccessLog;
+use crate::acme::{self, Acme, Answers, History};
 use crate::admin;
 use crate::cache::Cache;
+use crate::certs::Published;
 use crate::changes::Changes;
 use crate::handover::{self, Handover};
 use crate::listener::{self, Listener, Role};
@@ -23,6 +25,7 @@ use crate::shared::{Live, Shared};
 use crate::status::ReloadStatus;
 use crate::tls::{self, Certificates};
 
+mod certificates;
 mod control;
 mod demonstration;
 mod life;
@@ -117,6 +120,7 @@ impl App {
         let lock = state::Lock::take(&config.state, &mut handover)?;
         let cache = open_cache(&config).await?;
         let certificates = Arc::new(load_certificates(&config).await?);
+        let keeper = keeper(&config, &certificates).await?;
         let metrics = Metrics::new().context("registering metrics")?;
         let access_log = AccessLog::open(&config.log, metrics.log_dropped.clone())
             .context("opening the access log")?;
@@ -135,11 +139,20 @@ impl App {
             admin: config.admin.clone(),
         };
         let demo = demonstration::socket(&config.state);
-        let live = Live::new(config, None, &metrics, &demo);
+        let feed = published(&config).await?;
+        let mut live = Live::new(config, None, &metrics, &demo);
+        live.feed = feed;
         let (changes, announced) = Changes::new();
         let stored = (cache, changes);
         let app = Arc::new(Self {
-            shared: Arc::new(Shared::new(live, certificates, stored, metrics, access_log)),
+            shared: Arc::new(Shared::new(
+                live,
+                certificates,
+                keeper,
+                stored,
+                metrics,
+                access_log,
+            )),
             lock,
             listeners: Mutex::new(listeners),
             admin,
@@ -161,6 +174,7 @@ impl App {
             .await
             .context("taking over from the running daemon")?;
         app.serve_admin();
+        app.tell_of_terms();
         tokio::spawn(app.clone().refresh_changed(announced));
         for listener in &*app.listeners.lock() {
             listener.accept(&app.shared);
@@ -197,6 +211,29 @@ async fn open_cache(config: &model::Proxy) -> anyhow::Result<Arc<Cache>> {
         tracing::info!("the cache is still being loaded; what is not found yet is fetched");
     }
     Ok(cache)
+}
+
+/// Who keeps certificates from authorities, and what these come for.
+async fn keeper(
+    config: &model::Proxy,
+    certificates: &Certificates,
+) -> anyhow::Result<(Arc<Acme>, Arc<Answers>)> {
+    let store = acme::store::open(&config.state, config.certificates.shared.as_ref())
+        .await
+        .context("opening the store of certificates")?;
+    let state = config.state.clone();
+    let history = tokio::task::spawn_blocking(move || History::open(&state)).await?;
+    let answers = Answers::new(store.clone());
+    certificates.challenged_by(answers.clone());
+    let keeper = Acme::new(&config.state, store, Arc::new(history), answers.clone());
+    keeper.take(config);
+    Ok((keeper, answers))
+}
+
+/// The feed on a site, with its secret.
+async fn published(config: &model::Proxy) -> anyhow::Result<Option<Arc<Published>>> {
+    let feed = Published::read(config).await;
+    feed.context("reading the secret of certificates.feed")
 }
 
 async fn load_certificates(config: &model::Proxy) -> anyhow::Result<Certificates> {

@@ -1,10 +1,15 @@
 //! The command line: what can be asked, and the help that is read in a terminal.
 
+// What `certs` and `ca` take.
+mod certs;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{ArgGroup, Args, Parser, Subcommand};
+
+pub(crate) use certs::{Ca, Certs, CertsCommand, List};
 
 /// Where the configuration lies unless another file is named.
 pub(crate) const CONFIG: &str = "/etc/sovereign-proxy/proxy.toml";
@@ -31,6 +36,7 @@ Examples:
   sovereign-proxy check --config proxy.toml  every problem in it
   sovereign-proxy run --config proxy.toml    run it
   sovereign-proxy status                     what it does
+  sovereign-proxy certs                      its certificates, and when they are renewed
   sovereign-proxy warm www.example.org       fetch its pages before visitors do
   sovereign-proxy reload                     after a change to the configuration
   sovereign-proxy upgrade                    after a change of the program
@@ -103,6 +109,17 @@ pub(crate) enum Command {
         /// Print JSON
         #[arg(long)]
         json: bool,
+    },
+    /// Show certificates, renew them, and try whether they can be had
+    ///
+    /// The daemon orders and renews certificates by itself. These commands show what it does, and
+    /// make it do more. Without a command: list.
+    #[command(after_long_help = certs::EXAMPLES)]
+    Certs(Certs),
+    /// The proxy's own certificate authority, of `tls = "local"`
+    Ca {
+        #[command(subcommand)]
+        what: Ca,
     },
     /// Fetch a site's pages into the cache of the running proxy, before visitors ask for them
     ///
@@ -259,6 +276,36 @@ mod tests {
             "sovereign-proxy purge --prefix https://a.example/ --site a",
         ] {
             assert!(parse(line).is_err(), "{line}");
+        }
+    }
+
+    #[test]
+    fn certs_is_a_list_unless_it_says_otherwise() {
+        let parse = |line: &str| match Cli::try_parse_from(line.split(' ')).map(|cli| cli.command) {
+            Ok(Command::Certs(certs)) => Some(certs),
+            _ => None,
+        };
+        let list = parse("sovereign-proxy certs --json").unwrap();
+        assert!(list.what.is_none() && list.list.json);
+        for line in [
+            "sovereign-proxy certs list --json --admin x",
+            "sovereign-proxy certs renew",
+            "sovereign-proxy certs renew --admin x a.example b.example",
+            "sovereign-proxy certs dry-run a.example --json",
+            "sovereign-proxy certs agree --yes",
+            "sovereign-proxy certs feed --ics",
+        ] {
+            assert!(
+                parse(line).is_some_and(|certs| certs.what.is_some()),
+                "{line}"
+            );
+        }
+        for line in [
+            "sovereign-proxy certs a.example",
+            "sovereign-proxy certs --json renew",
+            "sovereign-proxy certs feed --atom --ics",
+        ] {
+            assert!(parse(line).is_none(), "{line}");
         }
     }
 

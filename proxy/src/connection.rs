@@ -9,7 +9,7 @@ use crate::downstream::Connection;
 use crate::http1::{Bounds, Http1, Next};
 use crate::shared::Shared;
 use crate::tls::Alpn;
-use crate::{http2, request};
+use crate::{http2, request, route};
 
 use stream::Guarded;
 
@@ -42,7 +42,7 @@ where
     };
     let mut client = Http1::new(stream, bounds, shared.drain_signal());
     loop {
-        let head = match client.next().await {
+        let mut head = match client.next().await {
             Next::Request(head) => head,
             Next::Closed => return,
             Next::Refused(refusal) => {
@@ -51,6 +51,9 @@ where
                 return client.refuse(refusal).await;
             }
         };
+        if let Some(tls) = &connection.tls {
+            route::introduce(&mut head.headers, tls.client.as_deref());
+        }
         if !request::hit(&shared, &connection, &head, &mut client).await {
             match Box::pin(request::serve(&shared, &connection, head, client)).await {
                 Some(back) => client = back,

@@ -21,8 +21,8 @@ use crate::downstream::{
     BodyError, BodyLength, Connection, Downstream, RequestHead, ResponseHead, StoredHead,
     split_authority,
 };
-use crate::request;
 use crate::shared::Shared;
+use crate::{request, route};
 use coalescing::Coalescing;
 
 mod coalescing;
@@ -134,7 +134,7 @@ async fn accept(
         sent: 0,
         stall,
     };
-    let head = match head(parts) {
+    let mut head = match head(parts) {
         Ok(head) => head,
         Err(reason) => {
             shared.metrics.request_refused(reason);
@@ -153,6 +153,9 @@ async fn accept(
             return;
         }
     };
+    if let Some(tls) = &connection.tls {
+        route::introduce(&mut head.headers, tls.client.as_deref());
+    }
     if request::hit(shared, connection, &head, &mut stream).await {
         return;
     }

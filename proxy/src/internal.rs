@@ -69,7 +69,8 @@ pub async fn fetch(
             _ => return Err(format!("{scheme} is neither http nor https")),
         },
     });
-    if let Routed::Misdirected(reason) = shared.live().router.route(&connection, &head) {
+    let (live, certificates) = (shared.live(), &shared.certificates);
+    if let Routed::Misdirected(reason) = live.router.route(&connection, &head, certificates) {
         return Err(match reason {
             "not-over-tls" => format!("{} is a site without TLS: ask for http", head.host),
             _ => format!("{} is no name of a site here", head.host),
@@ -139,6 +140,7 @@ fn without_handshake() -> TlsFacts {
         group: "none",
         resumed: false,
         names: Arc::new(CoveredNames::everything()),
+        client: None,
     }
 }
 

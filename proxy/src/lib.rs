@@ -16,6 +16,8 @@ pub mod shared;
 pub mod listener;
 // Certificates, the local authority, the handshake.
 pub mod tls;
+// Certificates from authorities: when they are due, how they are had, what happened.
+pub mod acme;
 // The seam: any stream with its facts.
 pub mod connection;
 // The client's side of a request, whatever the protocol.
@@ -42,6 +44,7 @@ pub mod access_log;
 pub mod metrics;
 // What the operator sees and steers.
 pub mod admin;
+pub mod certs;
 pub mod status;
 // The site inside the daemon.
 pub mod demo;

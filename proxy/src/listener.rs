@@ -262,6 +262,7 @@ async fn serve(stream: TcpStream, peer: SocketAddr, secure: bool, shared: Arc<Sh
             facts.tls = Some(tls);
             connection::serve(stream, facts, shared).await;
         }
+        Err(AcceptError::Challenge) => tracing::debug!(%peer, "answered TLS-ALPN-01"),
         Err(error) => {
             shared.metrics.connection_failed(error.reason());
             tracing::debug!(%peer, reason = error.reason(), "no TLS connection: {error}");

@@ -5,6 +5,10 @@
 mod args;
 // What `demo` adds to `run`.
 mod demonstration;
+// `certs` and `ca`.
+mod certificates;
+// The terms of the default authority: the question of `run`, and of `certs agree`.
+mod terms;
 
 use std::ffi::OsString;
 use std::io::{self, Read as _, Write as _};
@@ -64,6 +68,8 @@ fn perform(command: Command) -> anyhow::Result<ExitCode> {
             };
             print(&text)?;
         }
+        Command::Certs(certs) => return certificates::perform(certs),
+        Command::Ca { what } => certificates::authority(&what)?,
         Command::Warm {
             daemon,
             site,
@@ -132,6 +138,7 @@ fn perform(command: Command) -> anyhow::Result<ExitCode> {
 /// The daemon, until it is stopped.
 fn run(config: PathBuf, on_ready: impl FnOnce(&app::Bound) + Send + 'static) -> anyhow::Result<()> {
     let checked = sovereign_config::load(&config)?;
+    terms::ask_once(&checked);
     app::run(app::Start {
         config_path: Some(config),
         config: checked,
@@ -141,10 +148,12 @@ fn run(config: PathBuf, on_ready: impl FnOnce(&app::Bound) + Send + 'static) -> 
 }
 
 fn check(path: &Path, json: bool) -> anyhow::Result<ExitCode> {
+    let mut notes = Vec::new();
     let (problems, certificates, warnings) = match sovereign_config::load(path) {
         Err(report) => (Some(report), Vec::new(), Vec::new()),
         Ok(config) => {
             let (errors, warnings) = tls::check(&config.sites);
+            notes = certificates::notes(&config);
             (None, chains(errors), chains(warnings))
         }
     };
@@ -156,6 +165,7 @@ fn check(path: &Path, json: bool) -> anyhow::Result<ExitCode> {
             "problems": problems.map(|report| report.problems).unwrap_or_default(),
             "certificates": certificates,
             "warnings": warnings,
+            "notes": notes,
         }))?)?;
     } else {
         for warning in warnings {
@@ -168,6 +178,9 @@ fn check(path: &Path, json: bool) -> anyhow::Result<ExitCode> {
             Some(report) => eprint(&report.to_string()),
             None if sound => say(&format!("{}: no problems", path.display()))?,
             None => {}
+        }
+        for note in notes {
+            say(&format!("note: {note}"))?;
         }
     }
     Ok(if sound {

@@ -1,6 +1,9 @@
 //! What is counted, for Prometheus and for `status`. Handles are looked up when a configuration is
 //! taken, so that a request only adds to atomics.
 
+// What is written anew each time.
+pub mod certificates;
+
 use std::time::Duration;
 
 use crate::cache::{Health, Usage};

@@ -31,10 +31,12 @@ use crate::route::{Route, Routed, Site};
 use crate::shared::{Live, Shared};
 use crate::upstream::{self, Purpose};
 
-// What the cache may answer, what fills it, what is learnt in passing, and what an answer says has changed.
+// What the cache may answer, what fills it, what is learnt in passing, what an answer says has changed,
+// and what is told of certificates.
 mod aside;
 mod cached;
 mod changed;
+mod feed;
 mod fetch;
 
 thread_local! {
@@ -49,11 +51,18 @@ pub async fn hit<D: Downstream>(
     head: &RequestHead,
     client: &mut D,
 ) -> bool {
+    if shared.answers.token(head.target.path()).is_some() {
+        return false;
+    }
     let live = shared.live();
-    let Routed::Here(site, route) = live.router.route(connection, head) else {
+    let Routed::Here(site, route) = live.router.route(connection, head, &shared.certificates)
+    else {
         return false;
     };
     if bypass(route, head).is_some() || head.upgrade || !client.body_done() {
+        return false;
+    }
+    if feed::asked(&live, site, head).is_some() {
         return false;
     }
     let found = KEY.with_borrow_mut(|key| {
@@ -110,9 +119,30 @@ pub async fn serve<D: Downstream>(
     head: RequestHead,
     mut client: D,
 ) -> Option<D> {
+    if let Some(answer) = challenge(shared, &head).await {
+        let told = Told::own(StatusCode::OK, "acme-challenge");
+        let sent = answer_with(&mut client, &head.method, answer).await;
+        shared.log(&Record::new(connection, &head, None, &client, &told));
+        return sent.is_ok().then_some(client);
+    }
     let live = shared.live();
-    let (site, route) = match live.router.route(connection, &head) {
+    let (site, route) = match live.router.route(connection, &head, &shared.certificates) {
         Routed::Here(site, route) => (site, route),
+        Routed::Refused(site, route, refusal) => {
+            let told = Told::own(StatusCode::FORBIDDEN, refusal.as_str());
+            let (mut answer, body) = response::refused(refusal);
+            response::finish(
+                &mut answer.headers,
+                site,
+                Some(route),
+                connection.tls.is_some(),
+            );
+            say_own(&mut answer, Some(refusal.as_str()));
+            let sent = answer_with(&mut client, &head.method, (answer, body)).await;
+            let place = Some((site, Some(route)));
+            shared.log(&Record::new(connection, &head, place, &client, &told));
+            return sent.is_ok().then_some(client);
+        }
         Routed::Misdirected(reason) => {
             let status = StatusCode::MISDIRECTED_REQUEST;
             let told = Told::own(status, reason);
@@ -152,9 +182,28 @@ pub async fn serve<D: Downstream>(
         route,
         id: Some(&id),
     };
+    // Before anything that could name the target, with the secret in it.
+    if let Some(form) = feed::asked(&live, site, &head) {
+        return Box::pin(exchange.feed(client, form)).await;
+    }
     let span =
         tracing::debug_span!("request", id = &*id, method = %head.method, target = %head.target);
     exchange.serve(client).instrument(span).await
+}
+
+/// The answer to an authority's challenge (HTTP-01): before any site has its say, since the question
+/// comes over plain HTTP and before there is a certificate. `None`: no challenge, or one of somebody else.
+async fn challenge(shared: &Shared, head: &RequestHead) -> Option<(ResponseHead, Bytes)> {
+    let token = shared.answers.token(head.target.path())?;
+    if !matches!(head.method, Method::GET | Method::HEAD) {
+        return None;
+    }
+    // Boxed: it may ask other proxies, and requests that are none of this must not carry that.
+    let body = Box::pin(shared.answers.http(token)).await?;
+    let mut answer = response::plain_head(StatusCode::OK);
+    let octets = "application/octet-stream";
+    response::put(&mut answer.headers, header::CONTENT_TYPE, octets);
+    Some((answer, Bytes::from(body)))
 }
 
 /// Makes the head of a response ready for the client.

@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use sovereign_config::model::HeaderChanges;
 
 use crate::downstream::ResponseHead;
-use crate::route::{Route, Site};
+use crate::route::{Refusal, Route, Site};
 
 /// What a client is told when an upstream cannot answer and its hold is over, in seconds.
 const RETRY_AFTER: &str = "5";
@@ -106,6 +106,18 @@ pub fn failed(status: StatusCode, site: &Site, accepts_html: bool) -> (ResponseH
         _ => Bytes::from(page(status)),
     };
     (head, body)
+}
+
+/// The answer for a client that is not let in for want of a certificate.
+pub fn refused(refusal: Refusal) -> (ResponseHead, Bytes) {
+    let body = match refusal {
+        Refusal::NoCertificate => "403 Forbidden: a client certificate is wanted here\n",
+        Refusal::OtherCertificate => {
+            "403 Forbidden: this client certificate is not accepted here\n"
+        }
+    };
+    let head = plain_head(StatusCode::FORBIDDEN);
+    (head, Bytes::from_static(body.as_bytes()))
 }
 
 /// The answer that sends a client elsewhere.

@@ -1,21 +1,30 @@
 //! Which site and which route take a request: by host, then by the longest path pattern.
 //!
-//! Pure: a router is made from a checked configuration and never changes; a reload makes a new one.
+//! A router is made from a checked configuration and never changes; a reload makes a new one.
+
+// Who is let in where a route asks for a client's certificate.
+mod guard;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use http::StatusCode;
-use sovereign_config::model::{self, Action, CacheRules, HeaderChanges, PathPattern, Tls};
+use sovereign_config::model::{self, Action, CacheRules, HeaderChanges, PathPattern, Tls, Until};
 
 use crate::downstream::{Connection, RequestHead};
 use crate::metrics::SiteMetrics;
 use crate::pool::Pool;
+use crate::tls::{Certificates, TlsFacts};
+
+use guard::{Guard, Guards};
+pub use guard::{Refusal, introduce};
 
 /// Every site of one configuration.
 pub struct Router {
     sites: Vec<Arc<Site>>,
     by_name: HashMap<Box<str>, Arc<Site>>,
+    /// By `example.org` for `*.example.org`.
+    wildcards: HashMap<Box<str>, Arc<Site>>,
     any: Option<Arc<Site>>,
     /// The port to name in redirects to `https`, where the client named one itself.
     https_port: Option<u16>,
@@ -27,6 +36,8 @@ pub struct Site {
     pub config: model::Site,
     /// Its routes, the longest pattern first; the last one takes everything.
     routes: Vec<Arc<Route>>,
+    /// Who is let in where.
+    guards: Guards,
     /// Its counters.
     pub metrics: SiteMetrics,
     /// Counts up with every reload: what was prepared for another configuration is made anew.
@@ -50,6 +61,8 @@ pub struct Route {
     pub request_headers: [HeaderChanges; 2],
     /// The site's changes to responses, then the route's own.
     pub response_headers: [HeaderChanges; 2],
+    /// Who is let in; `None`: everybody.
+    guard: Option<Arc<Guard>>,
 }
 
 /// What is to be done with a request.
@@ -67,6 +80,8 @@ pub enum Routed<'a> {
         /// The word for the log.
         reason: &'static str,
     },
+    /// The client showed no certificate that is let in here.
+    Refused(&'a Arc<Site>, &'a Arc<Route>, Refusal),
     /// This host is not served on this connection (RFC 9110 section 15.5.20).
     Misdirected(&'static str),
 }
@@ -84,22 +99,22 @@ impl Router {
             .iter()
             .map(|site| Arc::new(Site::new(site, generation, &metrics, &pool)))
             .collect();
-        let by_name = sites
-            .iter()
-            .flat_map(|site| {
-                site.config
-                    .names
-                    .iter()
-                    .filter(|name| *name != "*")
-                    .map(|name| (Box::from(name.as_str()), site.clone()))
-            })
-            .collect();
+        let (mut by_name, mut wildcards) = (HashMap::new(), HashMap::new());
+        for site in &sites {
+            for name in site.config.names.iter().filter(|name| *name != "*") {
+                match name.strip_prefix("*.") {
+                    Some(parent) => wildcards.insert(Box::from(parent), site.clone()),
+                    None => by_name.insert(Box::from(name.as_str()), site.clone()),
+                };
+            }
+        }
         let any = sites
             .iter()
             .find(|site| site.config.canonical() == "*")
             .cloned();
         Self {
             by_name,
+            wildcards,
             any,
             https_port: config.listen.https.first().map(|address| address.port()),
             sites,
@@ -111,13 +126,28 @@ impl Router {
         &self.sites
     }
 
-    /// Finds what takes a request.
-    pub fn route(&self, connection: &Connection, head: &RequestHead) -> Routed<'_> {
-        let Some(site) = self.by_name.get(&*head.host).or(self.any.as_ref()) else {
+    /// The site that takes a host.
+    fn site(&self, host: &str) -> Option<&Arc<Site>> {
+        let below = |host: &str| self.wildcards.get(host.split_once('.')?.1);
+        self.by_name
+            .get(host)
+            .or_else(|| below(host))
+            .or(self.any.as_ref())
+    }
+
+    /// Finds what takes a request. `certificates` are those in force: a site may wait for its first.
+    pub fn route(
+        &self,
+        connection: &Connection,
+        head: &RequestHead,
+        certificates: &Certificates,
+    ) -> Routed<'_> {
+        let Some(site) = self.site(&head.host) else {
             return Routed::Misdirected("unknown-host");
         };
         match (&connection.tls, &site.config.tls) {
             (None, Tls::Off) => {}
+            (None, Tls::Acme) if site.waits_in_the_clear(&head.host, certificates) => {}
             (None, _) => return self.to_https(site, head),
             (Some(_), Tls::Off) => return Routed::Misdirected("not-over-tls"),
             (Some(tls), _) if !tls.names.covers(&head.host) => {
@@ -125,25 +155,50 @@ impl Router {
             }
             (Some(_), _) => {}
         }
-        let canonical = site.config.canonical();
-        if canonical != "*" && canonical != &*head.host {
+        let canonical = site.canonical(&head.host);
+        if canonical != &*head.host {
             let location = url(connection.scheme(), canonical, head.port, head);
             return elsewhere(site, StatusCode::PERMANENT_REDIRECT, location, "canonical");
         }
         let route = site.route(head.target.path());
+        let tls = connection.tls.as_ref();
+        let client = tls.and_then(|tls| tls.client.as_deref());
+        let own = route.guard.as_deref();
+        if let Err(refusal) = site.guards.let_in(own, head.target.path(), client) {
+            let asked = self.asked_for_certificate(site, connection, head);
+            return match refusal {
+                // The client may have one, and was not asked for it in this handshake.
+                Refusal::NoCertificate if !asked => Routed::Misdirected("other-site"),
+                refusal => Routed::Refused(site, route, refusal),
+            };
+        }
         match &route.action {
             Action::Redirect { to, status } => elsewhere(site, *status, target(to, head), "route"),
             _ => Routed::Here(site, route),
         }
     }
 
-    fn to_https<'a>(&self, site: &'a Arc<Site>, head: &RequestHead) -> Routed<'a> {
-        let canonical = site.config.canonical();
-        let host = if canonical == "*" {
-            &head.host
-        } else {
-            canonical
+    /// Whether the handshake of this connection was that of `site`: a connection that was opened for another
+    /// site may carry requests for this one (RFC 9113 section 9.1.1), but asked for no certificate, or for
+    /// that of somebody else.
+    fn asked_for_certificate(
+        &self,
+        site: &Arc<Site>,
+        connection: &Connection,
+        head: &RequestHead,
+    ) -> bool {
+        let of_site = |tls: &TlsFacts| match tls.sni.as_deref() {
+            Some(name) => self
+                .site(name.strip_suffix('.').unwrap_or(name))
+                .is_some_and(|asked| Arc::ptr_eq(asked, site)),
+            // A client that connects to an address sends no name.
+            None => head.host.parse::<std::net::IpAddr>().is_ok(),
         };
+        connection.id == Connection::INTERNAL || connection.tls.as_ref().is_none_or(of_site)
+    }
+
+    fn to_https<'a>(&self, site: &'a Arc<Site>, head: &RequestHead) -> Routed<'a> {
+        let host = site.canonical(&head.host);
         let port = head.port.and(self.https_port).filter(|port| *port != 443);
         let location = url("https", host, port, head);
         elsewhere(site, StatusCode::PERMANENT_REDIRECT, location, "https")
@@ -160,6 +215,7 @@ impl Site {
         let catch_all = model::Route {
             path: PathPattern::Glob("*".into()),
             action: Action::Forward(Vec::new()),
+            client_ca: None,
             cache: config.cache.clone(),
             request_headers: HeaderChanges::default(),
             response_headers: HeaderChanges::default(),
@@ -172,7 +228,9 @@ impl Site {
             .map(|(route, number)| Arc::new(Route::new(config, route, number, pool)))
             .collect();
         routes.sort_by_key(|route| std::cmp::Reverse(route.pattern.literal_len()));
+        let patterns = routes.iter().map(|route| (&route.pattern, &route.guard));
         Self {
+            guards: Guards::of(patterns),
             metrics: metrics(config.canonical()),
             config: config.clone(),
             routes,
@@ -187,6 +245,26 @@ impl Site {
             .find(|route| route.pattern.matches(path))
             // The catch-all is among the routes and takes every path.
             .unwrap_or(&self.routes[self.routes.len() - 1])
+    }
+
+    /// The name under which a host that this site takes is served: its first name, unless only a wildcard
+    /// takes the host.
+    fn canonical<'h>(&'h self, host: &'h str) -> &'h str {
+        let first = self.config.canonical();
+        let is_name = |name: &String| name == host;
+        if first == host || first.starts_with('*') || !self.config.names.iter().any(is_name) {
+            host
+        } else {
+            first
+        }
+    }
+
+    /// Whether plain HTTP answers until the first certificate is there.
+    fn waits_in_the_clear(&self, host: &str, certificates: &Certificates) -> bool {
+        let below = || Some(format!("*.{}", host.split_once('.')?.1));
+        self.config.certificates.until == Until::Http
+            && (certificates.is_provisional(host)
+                || below().is_some_and(|name| certificates.is_provisional(&name)))
     }
 
     /// The pools of its routes, each once.
@@ -219,6 +297,10 @@ impl Route {
             pattern: route.path.clone(),
             action: route.action.clone(),
             pool: pool(site, upstreams),
+            guard: route
+                .client_ca
+                .as_ref()
+                .map(|roots| Arc::new(Guard::new(roots))),
             cache: route.cache.clone(),
             request_headers: [site.request_headers.clone(), route.request_headers.clone()],
             response_headers: [
@@ -226,6 +308,11 @@ impl Route {
                 route.response_headers.clone(),
             ],
         }
+    }
+
+    /// Whether only those are let in who show a certificate.
+    pub fn is_guarded(&self) -> bool {
+        self.guard.is_some()
     }
 }
 

@@ -12,10 +12,12 @@ use tokio::sync::{Semaphore, watch};
 use tokio_util::task::TaskTracker;
 
 use crate::access_log::{AccessLog, Record};
+use crate::acme::{Acme, Answers};
 use crate::cache::Cache;
+use crate::certs::{Known, Published};
 use crate::changes::Changes;
 use crate::downstream::Connection;
-use crate::metrics::Metrics;
+use crate::metrics::{self, Metrics};
 use crate::pool::Pool;
 use crate::route::Router;
 use crate::tls::Certificates;
@@ -26,6 +28,10 @@ pub struct Shared {
     live: ArcSwap<Live>,
     /// The certificates in force.
     pub certificates: Arc<Certificates>,
+    /// Who keeps those from authorities.
+    pub acme: Arc<Acme>,
+    /// What authorities come for when they look whether a name is ours.
+    pub answers: Arc<Answers>,
     /// What is stored.
     pub cache: Arc<Cache>,
     /// What applications announce of their sites.
@@ -53,6 +59,8 @@ pub struct Live {
     pub router: Router,
     /// Room for client connections.
     pub connections: Arc<Semaphore>,
+    /// What happens to certificates, on a site.
+    pub feed: Option<Arc<Published>>,
     generation: u64,
 }
 
@@ -61,15 +69,19 @@ impl Shared {
     pub fn new(
         live: Live,
         certificates: Arc<Certificates>,
+        (acme, answers): (Arc<Acme>, Arc<Answers>),
         (cache, changes): (Arc<Cache>, Changes),
         metrics: Metrics,
         access_log: AccessLog,
     ) -> Self {
+        access_log.hide(live.feed.clone());
         Self {
             cache,
             changes,
             live: ArcSwap::from_pointee(live),
             certificates,
+            acme,
+            answers,
             upstreams: Upstreams::new(),
             metrics,
             tasks: TaskTracker::new(),
@@ -93,6 +105,7 @@ impl Shared {
 
     /// Takes another configuration; requests under way keep theirs.
     pub fn take(&self, live: Live) {
+        self.access_log.hide(live.feed.clone());
         self.live.store(Arc::new(live));
     }
 
@@ -138,7 +151,16 @@ impl Shared {
     /// Everything that is counted, in Prometheus' text format.
     pub fn metrics_text(&self) -> String {
         self.metrics.cache(&self.cache.usage());
-        self.metrics.text()
+        self.metrics.text() + &metrics::certificates::text(&self.certs().overview())
+    }
+
+    /// What is known of certificates.
+    pub fn certs(&self) -> Known {
+        Known {
+            served: self.certificates.list(),
+            wanted: self.acme.report(),
+            events: self.acme.history().list(),
+        }
     }
 }
 
@@ -189,6 +211,7 @@ impl Live {
             config,
             router,
             connections,
+            feed: None,
             generation,
         }
     }

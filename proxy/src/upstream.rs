@@ -20,7 +20,7 @@ use tokio::sync::watch;
 use crate::downstream::{Connection, Downstream, RequestHead};
 use crate::fields::{drop_hop_by_hop, has_token};
 use crate::pool::Pool;
-use crate::route::{Route, Site};
+use crate::route::{self, Route, Site};
 
 pub use course::{Course, Purpose};
 
@@ -98,6 +98,7 @@ pub fn request(
         .flatten();
     let trailers = has_token(&headers, &header::TE, "trailers");
     drop_hop_by_hop(&mut headers);
+    introduce(&mut headers, connection, route);
     forwarding(&mut headers, head, connection, trusted);
     if let Ok(id) = HeaderValue::from_str(id) {
         headers.insert(HeaderName::from_static("x-request-id"), id);
@@ -125,6 +126,25 @@ pub fn request(
     parts.headers = headers;
     parts
 }
+
+/// Who the client is, for routes that ask for its certificate (RFC 9440); what it says of itself is dropped.
+fn introduce(headers: &mut HeaderMap, connection: &Connection, route: &Route) {
+    for name in OF_CLIENTS {
+        headers.remove(name);
+    }
+    if route.is_guarded() {
+        let tls = connection.tls.as_ref();
+        route::introduce(headers, tls.and_then(|tls| tls.client.as_deref()));
+    }
+}
+
+/// Fields that say who a client is. To applications that read them as CGI does, the underscore is a hyphen.
+const OF_CLIENTS: [&str; 4] = [
+    "client-cert",
+    "client-cert-chain",
+    "client_cert",
+    "client_cert_chain",
+];
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");

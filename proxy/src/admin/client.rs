@@ -14,6 +14,7 @@ use tokio::net::UnixStream;
 
 use super::fetch::{Answer, Wish};
 use super::{Done, DrainRequest, PurgeRequest, Purged, Refused, UpgradeRequest};
+use crate::certs::{AgreeRequest, Form, NamesRequest, Overview, Trial};
 use crate::status::Status;
 
 /// Why a command got no answer, or not the one it wanted.
@@ -71,6 +72,8 @@ pub enum ClientError {
 #[derive(Debug, Clone)]
 pub struct Client {
     socket: PathBuf,
+    /// How long an answer is waited for.
+    limit: Duration,
 }
 
 impl Client {
@@ -78,7 +81,12 @@ impl Client {
     pub fn new(socket: impl Into<PathBuf>) -> Self {
         Self {
             socket: socket.into(),
+            limit: LIMIT,
         }
+    }
+
+    fn within(self, limit: Duration) -> Self {
+        Self { limit, ..self }
     }
 
     /// The socket.
@@ -118,6 +126,41 @@ impl Client {
     /// `POST /purge`; how much was purged, also in words.
     pub async fn purge(&self, what: &PurgeRequest) -> Result<Purged, ClientError> {
         self.post("/purge", what).await
+    }
+
+    /// `GET /certs`.
+    pub async fn certs(&self) -> Result<Overview, ClientError> {
+        let body = self.call(Method::GET, "/certs", Bytes::new()).await?;
+        self.parse(&body)
+    }
+
+    /// `POST /certs/renew`; what was done, in words. Takes as long as the orders do.
+    pub async fn renew(&self, names: Vec<String>) -> Result<String, ClientError> {
+        let patient = self.clone().within(ORDERS);
+        patient
+            .change("/certs/renew", &NamesRequest { names })
+            .await
+    }
+
+    /// `POST /certs/dry-run`; how each went. Takes as long as the orders do.
+    pub async fn dry_run(&self, names: Vec<String>) -> Result<Vec<Trial>, ClientError> {
+        let patient = self.clone().within(ORDERS);
+        patient
+            .post("/certs/dry-run", &NamesRequest { names })
+            .await
+    }
+
+    /// `POST /certs/agree`; what was done, in words.
+    pub async fn agree(&self, directory: String) -> Result<String, ClientError> {
+        self.change("/certs/agree", &AgreeRequest { directory })
+            .await
+    }
+
+    /// `GET /certificates.atom`, or `.ics`.
+    pub async fn feed(&self, form: Form) -> Result<String, ClientError> {
+        let path = format!("/{}", form.file());
+        let body = self.call(Method::GET, &path, Bytes::new()).await?;
+        Ok(String::from_utf8_lossy(&body).into_owned())
     }
 
     /// `POST /fetch`; what came.
@@ -160,9 +203,9 @@ impl Client {
     ) -> Result<Response<Bytes>, ClientError> {
         let silent = |_| ClientError::Silent {
             path: self.socket.clone(),
-            limit: LIMIT,
+            limit: self.limit,
         };
-        tokio::time::timeout(LIMIT, self.exchange_one(method, path, body))
+        tokio::time::timeout(self.limit, self.exchange_one(method, path, body))
             .await
             .map_err(silent)?
     }
@@ -232,5 +275,7 @@ impl Client {
 
 /// Longer than an upgrade takes that fails at its own deadline.
 const LIMIT: Duration = Duration::from_secs(60);
+/// Many orders, of five minutes each at the most, some at a time.
+const ORDERS: Duration = Duration::from_secs(60 * 60);
 /// Far over the metrics of a proxy with thousands of sites.
 const ANSWER_BYTES: usize = 64 * 1024 * 1024;

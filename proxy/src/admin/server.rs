@@ -17,7 +17,8 @@ use tokio::sync::{RwLock, Semaphore, watch};
 use tokio::task::JoinSet;
 
 use super::fetch::{self, Wish};
-use super::{Control, Done, DrainRequest, PurgeRequest, Refused, UpgradeRequest};
+use super::{Control, Done, DrainRequest, PurgeRequest, Refused, UpgradeRequest, certs};
+use crate::certs::Form;
 
 /// Answers the admin API until `stop` resolves; then accepts no more, and returns once answers
 /// under way are sent.
@@ -32,6 +33,7 @@ pub async fn serve(
         upgrading: Arc::default(),
         purges: Arc::new(Semaphore::new(PURGES)),
         fetches: Semaphore::new(FETCHES),
+        orders: Arc::new(Semaphore::new(1)),
     });
     let slots = Arc::new(Semaphore::new(CONNECTIONS));
     let (stopping, stopped) = watch::channel(false);
@@ -67,8 +69,8 @@ pub async fn serve(
     while connections.join_next().await.is_some() {}
 }
 
-struct Admin {
-    control: Arc<dyn Control>,
+pub(super) struct Admin {
+    pub(super) control: Arc<dyn Control>,
     /// One reload or upgrade at a time.
     changes: Arc<Semaphore>,
     /// Written by an upgrade, read by each purge: the new process must not miss one.
@@ -77,6 +79,8 @@ struct Admin {
     purges: Arc<Semaphore>,
     /// Room for the bodies of responses that were fetched.
     fetches: Semaphore,
+    /// One renewal that somebody asks for, or one dry run, at a time.
+    pub(super) orders: Arc<Semaphore>,
 }
 
 /// One connection, to its end.
@@ -116,18 +120,30 @@ async fn respond(admin: Arc<Admin>, request: Request<Incoming>) -> Response<Full
         (&Method::GET, "/metrics") => {
             Ok(typed(StatusCode::OK, PROMETHEUS, admin.control.metrics()))
         }
+        (&Method::GET, "/certs") => Ok(json(StatusCode::OK, &admin.control.certs())),
+        (&Method::GET, "/certificates.atom") => Ok(feed(&admin, Form::Atom)),
+        (&Method::GET, "/certificates.ics") => Ok(feed(&admin, Form::Calendar)),
+        (&Method::POST, "/certs/renew") => certs::renew(&admin, request.into_body()).await,
+        (&Method::POST, "/certs/dry-run") => certs::dry_run(&admin, request.into_body()).await,
+        (&Method::POST, "/certs/agree") => certs::agree(&admin, request.into_body()).await,
         (&Method::POST, "/reload") => reload(&admin).await,
         (&Method::POST, "/upgrade") => upgrade(&admin, request.into_body()).await,
         (&Method::POST, "/drain") => drain(&admin, request.into_body()).await,
         (&Method::POST, "/purge") => purge(&admin, request.into_body()).await,
         (&Method::POST, "/fetch") => page(&admin, request.into_body()).await,
-        (_, "/" | "/status" | "/metrics") => Err(Refusal::Method("GET")),
+        (_, "/" | "/status" | "/metrics" | "/certs") => Err(Refusal::Method("GET")),
+        (_, "/certificates.atom" | "/certificates.ics") => Err(Refusal::Method("GET")),
         (_, "/reload" | "/upgrade" | "/drain" | "/purge" | "/fetch") => {
             Err(Refusal::Method("POST"))
         }
+        (_, "/certs/renew" | "/certs/dry-run" | "/certs/agree") => Err(Refusal::Method("POST")),
         _ => Err(Refusal::Path),
     };
     result.unwrap_or_else(Refusal::into_response)
+}
+
+fn feed(admin: &Admin, form: Form) -> Response<Full<Bytes>> {
+    typed(StatusCode::OK, form.media_type(), admin.control.feed(form))
 }
 
 async fn reload(admin: &Arc<Admin>) -> Result<Response<Full<Bytes>>, Refusal> {
@@ -222,12 +238,12 @@ where
     .await
 }
 
-fn done(message: String) -> Done {
+pub(super) fn done(message: String) -> Done {
     Done { message }
 }
 
 /// The answer to something that runs to its end even where the client goes away.
-async fn finish<T: Serialize>(
+pub(super) async fn finish<T: Serialize>(
     task: tokio::task::JoinHandle<Result<T, String>>,
 ) -> Result<Response<Full<Bytes>>, Refusal> {
     match task.await {
@@ -238,7 +254,7 @@ async fn finish<T: Serialize>(
 }
 
 /// The body as JSON, of so many bytes at the most; an empty one is the default.
-async fn read<T: DeserializeOwned + Default>(
+pub(super) async fn read<T: DeserializeOwned + Default>(
     body: impl Body<Data: Send, Error: Into<BoxError>>,
     bytes: usize,
 ) -> Result<T, Refusal> {
@@ -256,13 +272,14 @@ async fn read<T: DeserializeOwned + Default>(
 }
 
 /// Why a request got no 200.
-enum Refusal {
+pub(super) enum Refusal {
     Path,
     Method(&'static str),
     Body(String),
     TooLarge(usize),
     Slow,
     Busy,
+    Ordering,
     Upgrading,
     Control(String),
     Broken(String),
@@ -295,6 +312,10 @@ impl Refusal {
                 StatusCode::CONFLICT,
                 "another reload or upgrade is under way".into(),
             ),
+            Self::Ordering => (
+                StatusCode::CONFLICT,
+                "another renewal or dry run that was asked for is under way".into(),
+            ),
             Self::Upgrading => (
                 StatusCode::CONFLICT,
                 "an upgrade is under way: purge again when it is done".into(),
@@ -306,7 +327,7 @@ impl Refusal {
     }
 }
 
-fn json(status: StatusCode, value: &impl Serialize) -> Response<Full<Bytes>> {
+pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Response<Full<Bytes>> {
     match serde_json::to_vec(value) {
         Ok(body) => typed(status, "application/json", body),
         Err(error) => typed(StatusCode::INTERNAL_SERVER_ERROR, TEXT, error.to_string()),
@@ -326,13 +347,19 @@ fn typed(
     response
 }
 
-type BoxError = Box<dyn std::error::Error + Send + Sync>;
+pub(super) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 const INDEX: &str = "\
 The admin API of sovereign-proxy. Answers are JSON; a failure is {\"error\": \"...\"}.
 
 GET  /status    sites, upstreams, certificates, cache, last reload
 GET  /metrics   every metric, in Prometheus' text format
+GET  /certs     certificates, what is done to keep them up, what happened
+GET  /certificates.atom, /certificates.ics
+                the same, to be subscribed to
+POST /certs/renew    order certificates anew, now; {\"names\": [\"www.a.example\"]} says which
+POST /certs/dry-run  the same against the authorities' staging; nothing is kept
+POST /certs/agree    agree to an authority's terms: {\"directory\": \"https://...\"}
 POST /reload    read the configuration again; on a problem the old one stays
 POST /upgrade   replace the running program; {\"program\": \"/path\"} names another one
 POST /drain     stop accepting and end; {\"deadline_seconds\": 30} bounds the wait
@@ -345,7 +372,7 @@ const TEXT: &str = "text/plain; charset=utf-8";
 const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
 /// A person, a script and a scraper at a time are three.
 const CONNECTIONS: usize = 32;
-const BODY_BYTES: usize = 16 * 1024;
+pub(super) const BODY_BYTES: usize = 16 * 1024;
 /// A thousand URLs of usual length.
 const PURGE_BYTES: usize = 256 * 1024;
 /// Each may write to the disk.

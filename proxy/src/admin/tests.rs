@@ -51,6 +51,64 @@ async fn each_command_reaches_the_daemon() {
 }
 
 #[tokio::test]
+async fn certificates_are_shown_and_steered() {
+    let daemon = Daemon::start();
+    let client = daemon.client();
+    assert_eq!(client.certs().await.unwrap(), Overview::default());
+    let names = vec!["a.example".to_owned()];
+    assert_eq!(
+        client.renew(names.clone()).await.unwrap(),
+        "renewed [\"a.example\"]"
+    );
+    let refused = client.renew(vec!["x".to_owned()]).await.unwrap_err();
+    assert_eq!(refused.to_string(), "x is no name of a certificate");
+    let trials = client.dry_run(names.clone()).await.unwrap();
+    assert!(trials[0].ok && trials[0].names == names, "{trials:?}");
+    let agreed = client.agree("https://ca.example/d".to_owned()).await;
+    assert_eq!(agreed.unwrap(), "agreed to https://ca.example/d");
+    for form in Form::ALL {
+        let feed = client.feed(form).await.unwrap();
+        assert_eq!(feed, format!("{form:?}"));
+        let head = format!(
+            "GET /{} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n",
+            form.file()
+        );
+        let answer = daemon.send(&head).await;
+        assert!(answer.contains(form.media_type()), "{answer}");
+    }
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn one_renewal_or_dry_run_at_a_time_and_a_dry_run_ends_with_its_client() {
+    let daemon = Daemon::start();
+    let slow = || vec!["slow".to_owned()];
+    let client = daemon.client();
+    let renewing = tokio::spawn(async move { client.renew(slow()).await });
+    eventually(|| daemon.control.orders.load(Ordering::SeqCst) == 1).await;
+    let busy = daemon.client().dry_run(slow()).await.unwrap_err();
+    let wanted = "another renewal or dry run that was asked for is under way";
+    assert_eq!(busy.to_string(), wanted);
+    // Whoever asked goes away; the renewal does not.
+    renewing.abort();
+    assert!(renewing.await.unwrap_err().is_cancelled());
+    daemon.control.order_on.notify_one();
+    eventually(|| daemon.control.orders.load(Ordering::SeqCst) == 2).await;
+
+    let client = daemon.client();
+    let trying = tokio::spawn(async move { client.dry_run(slow()).await });
+    eventually(|| daemon.control.orders.load(Ordering::SeqCst) == 3).await;
+    trying.abort();
+    assert!(trying.await.unwrap_err().is_cancelled());
+    // The next one has its turn, though nobody let the last one go on.
+    while let Err(busy) = daemon.client().renew(Vec::new()).await {
+        assert_eq!(busy.to_string(), wanted);
+    }
+    assert_eq!(daemon.control.orders.load(Ordering::SeqCst), 3);
+    daemon.stop().await;
+}
+
+#[tokio::test]
 async fn a_page_is_fetched_with_its_status_and_what_was_kept_of_its_body() {
     let daemon = Daemon::start();
     let client = daemon.client();
@@ -101,6 +159,15 @@ async fn a_request_that_makes_no_sense_is_answered() {
             "POST /purge {\"tags\":[\"refused\"]}",
             422,
             "the double refuses it",
+        ),
+        ("POST /certs", 405, "this path wants GET"),
+        ("POST /certificates.ics", 405, "this path wants GET"),
+        ("GET /certs/renew", 405, "this path wants POST"),
+        ("POST /certs/agree", 400, "the body: directory says whose"),
+        (
+            "POST /certs/renew {\"name\":\"a\"}",
+            400,
+            "the body: unknown field",
         ),
         ("POST /upgrade {", 400, "the body: EOF while parsing"),
         (
@@ -331,6 +398,19 @@ struct Double {
     /// Purges that had to wait, and have ended.
     slow_purges: AtomicUsize,
     purge_on: Notify,
+    /// Slow renewals and dry runs: counted when they begin, and when they end.
+    orders: AtomicUsize,
+    order_on: Notify,
+}
+
+impl Double {
+    async fn slow_order(&self, names: &[String]) {
+        if names == ["slow"] {
+            self.orders.fetch_add(1, Ordering::SeqCst);
+            self.order_on.notified().await;
+            self.orders.fetch_add(1, Ordering::SeqCst);
+        }
+    }
 }
 
 #[async_trait]
@@ -381,6 +461,35 @@ impl Control for Double {
             length: 10,
             body: Bytes::from(vec![b'x'; wish.bound().min(9)]),
         })
+    }
+
+    fn certs(&self) -> Overview {
+        Overview::default()
+    }
+
+    async fn renew(&self, names: &[String]) -> Result<String, String> {
+        if names == ["x"] {
+            return Err("x is no name of a certificate".into());
+        }
+        self.slow_order(names).await;
+        Ok(format!("renewed {names:?}"))
+    }
+
+    async fn dry_run(&self, names: &[String]) -> Result<Vec<Trial>, String> {
+        self.slow_order(names).await;
+        Ok(vec![Trial {
+            names: names.to_vec(),
+            ok: true,
+            ..Trial::default()
+        }])
+    }
+
+    async fn agree(&self, directory: &str) -> Result<String, String> {
+        Ok(format!("agreed to {directory}"))
+    }
+
+    fn feed(&self, form: Form) -> String {
+        format!("{form:?}")
     }
 
     fn metrics(&self) -> String {

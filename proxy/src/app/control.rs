@@ -10,6 +10,7 @@ use sovereign_config::model::Proxy;
 use super::{App, Stop, load_set};
 use crate::admin::fetch::Wish;
 use crate::admin::{self, Control, Purge, Purged};
+use crate::certs::{Form, Overview, Trial};
 use crate::handover::{self, Handover, News, Sockets, announce};
 use crate::internal::{self, Fetched};
 use crate::listener::{Listener, name, wanted};
@@ -64,7 +65,11 @@ impl App {
             .await
             .map_err(|error| error.to_string())?
             .map_err(|report| report.to_string())?;
+        let _turn = self.shared.certificates.turn().await;
         let set = load_set(&config)
+            .await
+            .map_err(|error| format!("{error:#}"))?;
+        let feed = super::published(&config)
             .await
             .map_err(|error| format!("{error:#}"))?;
         let before = self.shared.live();
@@ -76,10 +81,13 @@ impl App {
             .reopen(&config.log)
             .map_err(|error| format!("opening the access log: {error}"))?;
         let demo = super::demonstration::socket(&before.config.state);
-        let live = Live::new(config, Some(&before), &self.shared.metrics, &demo);
+        let mut live = Live::new(config, Some(&before), &self.shared.metrics, &demo);
+        live.feed = feed;
         let sites = live.router.sites().len();
         self.shared.certificates.swap(set);
         self.shared.take(live);
+        self.shared.acme.take(&self.shared.live().config);
+        self.tell_of_terms();
         self.change_listeners(opened);
         let mut done = format!("reloaded: {sites} {}", plural(sites, "site", "sites"));
         if !later.is_empty() {
@@ -141,8 +149,11 @@ impl App {
             .map_err(|error| format!("duplicating the listening sockets: {error}"))?;
         // From here on what is stored belongs to the new process; this one still reads it.
         self.shared.cache.pause().await;
+        // What it orders, it answers for.
+        self.shared.acme.pause().await;
         let offered = handover::offer(&program, &self.args, sockets, UPGRADE).await;
         let pid = offered.map_err(|error| {
+            self.shared.acme.resume();
             self.shared.cache.resume();
             format!("{:#}", anyhow::Error::from(error))
         })?;
@@ -225,6 +236,29 @@ impl Control for Handle {
         internal::fetch(&self.0.shared, scheme, host, target, asking, wish.bound()).await
     }
 
+    fn certs(&self) -> Overview {
+        self.0.shared.certs().overview()
+    }
+
+    async fn renew(&self, names: &[String]) -> Result<String, String> {
+        self.0.shared.acme.renew_now(names).await
+    }
+
+    async fn dry_run(&self, names: &[String]) -> Result<Vec<Trial>, String> {
+        let runs = self.0.shared.acme.dry_run(names).await?;
+        Ok(runs.into_iter().map(Trial::from).collect())
+    }
+
+    async fn agree(&self, directory: &str) -> Result<String, String> {
+        self.0.shared.acme.agree(directory).await
+    }
+
+    fn feed(&self, form: Form) -> String {
+        // Of the admin socket there is no URL.
+        let url = format!("urn:sovereign-proxy:{}", form.file());
+        self.0.shared.certs().feed(form, &url)
+    }
+
     fn metrics(&self) -> String {
         self.0.shared.metrics_text()
     }
@@ -237,6 +271,10 @@ fn unchangeable(before: &Proxy, now: &Proxy) -> Vec<&'static str> {
         ("state", before.state != now.state),
         ("admin", before.admin != now.admin),
         ("[cache]", before.cache != now.cache),
+        (
+            "certificates.shared",
+            before.certificates.shared != now.certificates.shared,
+        ),
         ("log.level", before.log.level != now.log.level),
     ] {
         if changed {

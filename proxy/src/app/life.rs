@@ -13,9 +13,6 @@ use super::{App, Stop};
 use crate::admin;
 use crate::handover::{News, announce, watchdog};
 
-/// How often certificates of the local authority are looked at.
-const RENEWAL: Duration = Duration::from_secs(12 * 60 * 60);
-
 /// How long the admin API may take for the answers under way at the end.
 const LAST_ANSWERS: Duration = Duration::from_secs(2);
 
@@ -59,7 +56,8 @@ impl App {
     /// Serves until a signal or the admin API says stop, then drains.
     pub(super) async fn live_until_stopped(self: &Arc<Self>) {
         let mut stop = self.stop.subscribe();
-        let background = tokio::spawn(self.clone().renew_certificates());
+        let background = tokio::spawn(self.clone().keep_certificates());
+        let keeper = tokio::spawn(self.shared.acme.clone().keep(self.installed()));
         let watchdog = tokio::spawn(watchdog());
         let signals = tokio::spawn(self.clone().obey_signals());
         let how = stop.wait_for(Option::is_some).await;
@@ -68,6 +66,7 @@ impl App {
             replaced: false,
         });
         background.abort();
+        keeper.abort();
         self.drain_connections(how).await;
         signals.abort();
         watchdog.abort();
@@ -146,23 +145,6 @@ impl App {
                 connections = self.shared.metrics.connections.get(),
                 "the drain's deadline has passed; closing what is still open"
             );
-        }
-    }
-
-    async fn renew_certificates(self: Arc<Self>) {
-        let mut ticks = tokio::time::interval(RENEWAL);
-        loop {
-            ticks.tick().await;
-            if !self.shared.certificates.renew_due() {
-                continue;
-            }
-            match super::load_set(&self.shared.live().config).await {
-                Ok(set) => {
-                    self.shared.certificates.swap(set);
-                    tracing::info!("certificates of the local authority were renewed");
-                }
-                Err(error) => tracing::error!("renewing certificates: {error:#}"),
-            }
         }
     }
 }

@@ -1,23 +1,18 @@
 //! The daemon at one moment, for `status`.
 
-use std::time::SystemTime;
-
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::App;
 use crate::access_log::since;
 use crate::cache::Usage;
+use crate::certs;
 use crate::pool::{Member, State};
 use crate::route::Site;
 use crate::status::{
-    CacheStatus, CertificateStatus, DiskStatus, ReloadStatus, SiteStatus, Status, UpstreamState,
-    UpstreamStatus,
+    CacheStatus, DiskStatus, ReloadStatus, SiteStatus, Status, UpstreamState, UpstreamStatus,
 };
-use crate::tls::{CertificateInfo, Source};
 use sovereign_config::model::Tls;
-
-const DAY: u64 = 24 * 60 * 60;
 
 impl App {
     pub(super) fn report(&self) -> Status {
@@ -37,6 +32,7 @@ impl App {
                 std::array::from_fn(|at| sum[at] + one[at])
             });
         let usage = self.shared.cache.usage();
+        let known = self.shared.certs();
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
@@ -50,13 +46,8 @@ impl App {
             connections: u64::try_from(self.shared.metrics.connections.get()).unwrap_or_default(),
             requests: self.shared.metrics.total.get(),
             sites,
-            certificates: self
-                .shared
-                .certificates
-                .list()
-                .iter()
-                .map(of_certificate)
-                .collect(),
+            certificates: certs::certificates(&known.served, &known.wanted),
+            acme: certs::acme(&known.wanted),
             cache: CacheStatus {
                 memory_bytes: usage.memory,
                 memory_limit: usage.memory_limit,
@@ -75,6 +66,19 @@ impl App {
                 .map(|listener| listener.name.clone())
                 .collect(),
             last_reload: self.last_reload.lock().clone(),
+        }
+    }
+
+    /// Says in the log which authorities wait for a word: where no terminal is, nobody was asked.
+    pub(super) fn tell_of_terms(&self) {
+        for authority in certs::acme(&self.shared.acme.report()).authorities {
+            if !authority.agreed {
+                tracing::warn!(
+                    "{} is asked for no certificate until its terms of service are agreed to: run \
+                     `sovereign-proxy certs agree`; sites are served with temporary certificates",
+                    authority.name
+                );
+            }
         }
     }
 
@@ -98,6 +102,7 @@ fn of_site(site: &Site) -> SiteStatus {
         names: site.config.names.clone(),
         preset: site.config.preset.clone(),
         tls: match &site.config.tls {
+            Tls::Acme => "acme",
             Tls::Local => "local",
             Tls::Off => "off",
             Tls::Files { .. } => "files",
@@ -139,23 +144,6 @@ fn of_member(member: &Member) -> UpstreamStatus {
         failures,
         last_error,
         active,
-    }
-}
-
-fn of_certificate(certificate: &CertificateInfo) -> CertificateStatus {
-    let left = match certificate.not_after.duration_since(SystemTime::now()) {
-        Ok(left) => (left.as_secs() / DAY) as i64,
-        Err(past) => -((past.duration().as_secs() / DAY) as i64) - 1,
-    };
-    CertificateStatus {
-        names: certificate.names.clone(),
-        source: match &certificate.source {
-            Source::Files(path) => path.display().to_string(),
-            _ => "local CA".to_owned(),
-        },
-        issuer: certificate.issuer.clone(),
-        not_after: text(certificate.not_after.into()),
-        days_left: left,
     }
 }
 

@@ -184,6 +184,17 @@ async fn daemon(answer: &'static str, tls: &str) -> (Arc<Shared>, mpsc::Receiver
     let live = Live::new(config, None, &metrics, folder.path());
     let cache = Arc::new(Cache::open(&live.config.cache, folder.path()));
     let (changes, _) = Changes::new();
-    let shared = Shared::new(live, certificates, (cache, changes), metrics, access_log);
+    let store = crate::acme::store::open(folder.path(), None).await.unwrap();
+    let answers = crate::acme::answers::Answers::new(store.clone());
+    let history = Arc::new(crate::acme::history::History::open(folder.path()));
+    let acme = crate::acme::Acme::new(folder.path(), store, history, answers.clone());
+    let shared = Shared::new(
+        live,
+        certificates,
+        (acme, answers),
+        (cache, changes),
+        metrics,
+        access_log,
+    );
     (Arc::new(shared), asked)
 }
