@@ -1,7 +1,7 @@
 """Measures sovereign-proxy beside nginx, varnish, haproxy and trafficserver as caches over one origin.
 
 Run by `benches/side-by-side`, which first sees to the programs. In order: prepare a folder, start the origin and
-the contenders, hits, misses, idle connections, the durable tier, report.
+the contenders, hits, handshakes, misses, idle connections, the durable tier, report.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from pathlib import Path
 import durable
 import load
 from load import Failed
-from report import BASE, Memory, Results, Sample, markdown
+from report import BASE, HANDSHAKE_HEADINGS, Memory, Results, Sample, markdown
 from servers import ORIGIN, Server, Sizes, contenders
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -32,6 +32,7 @@ SIZES = {"1k": 1024, "16k": 16 * 1024, "1m": 1024 * 1024}
 MISS = "miss"
 MISS_BODY = "0123456789abcdef" * 64
 CELLS = (*(f"{protocol}-{size}" for size in SIZES for protocol in ("h1", "h1s", "h2")), MISS)
+HANDSHAKES = tuple(HANDSHAKE_HEADINGS)
 DESCRIPTORS_TO_SPARE = 500
 FEWEST_ENTRIES = 10_000
 
@@ -78,7 +79,7 @@ def parse_arguments() -> argparse.Namespace:
     option("--rounds", type=_positive, default=5, help="turns of each server in each cell (default 5)")
     option("--seconds", type=_positive, default=3, help="length of a turn (default 3)")
     option("--only", type=_chosen(names), default=names, metavar="NAME[,..]", help=", ".join(names))
-    every = [*CELLS, *durable.ROWS]
+    every = [*CELLS, *HANDSHAKES, *durable.ROWS]
     cells_help = f"patterns as in 'h2-*,miss'; all: {', '.join(every)}"
     option("--cells", type=_chosen(every), default=every, metavar="CELL[,..]", help=cells_help)
     only_durable_help = f"of the cells only {', '.join(durable.ROWS)}; no idle connections"
@@ -134,12 +135,14 @@ class Run:
         self.numbers = itertools.count()
         self.running: dict[str, Server] = {}
         self.cells = [cell for cell in arguments.cells if cell in CELLS]
+        self.handshakes = [cell for cell in arguments.cells if cell in HANDSHAKES]
         self.rows = [row for row in arguments.cells if row in durable.ROWS]
         self.scale = durable.scale(arguments.entries, arguments.quick)
         if self.rows and shutil.disk_usage(disk_store).free < durable.disk_bytes(self.scale):
             wanted = durable.disk_bytes(self.scale) >> 30
             raise Failed(f"the durable rows want {wanted} GiB in {disk_store.parent}; or name another --disk-store")
         self.results = Results(self.cells, min(arguments.connections, nofile - DESCRIPTORS_TO_SPARE))
+        self.results.handshake_cells = self.handshakes
         self.results.durable_cells = [cell for row in self.rows for cell in durable.ROWS[row]]
         self.results.entries = self.scale.entries
         self.values = self._prepare(nofile)
@@ -157,11 +160,12 @@ class Run:
         misses = [cell for cell in self.cells if cell == MISS]
         try:
             self.origin.start("/1k")
-            if self.cells or self.results.connections:
+            if self.cells or self.handshakes or self.results.connections:
                 self._start_contenders()
             self._rounds(hits)
             if hits:
                 self._note_memory_after_hits()
+            self._rounds(self.handshakes)
             self._rounds(misses)
             self._note_silent_logs()
             self._stop_contenders()
@@ -180,6 +184,7 @@ class Run:
             f"HTTP/1.1: {load.WRK} -d {seconds}s",
             f"h2:       {load.H2LOAD} -D {seconds}",
             "misses:   as HTTP/1.1, without TLS, a different address each time",
+            f"TLS:      handshakes ADDRESS {seconds} full|resumed|mlkem (16 at once, no request)",
         )
         return {
             "command": shlex.join(["benches/side-by-side", *sys.argv[1:]]),
@@ -216,6 +221,7 @@ class Run:
             **durable.origin_values(),
             "nofile": str(nofile),
             "binary": self._binary(),
+            "handshakes": self._built("sovereign-benches", "handshakes") if self.handshakes else "",
             # As root, nginx would give its workers a user who cannot write here, and hitch refuses to go on as root.
             "nginx_user": "user root root;" if as_root else "",
             "hitch_user": 'user = "nobody"' if as_root else "",
@@ -226,9 +232,12 @@ class Run:
             return SUBJECT
         if self.arguments.binary:
             return str(Path(self.arguments.binary).resolve())
-        self.progress(f"building {SUBJECT}")
-        subprocess.run(["cargo", "build", "--profile", "dist", "-p", SUBJECT], cwd=ROOT, check=True)
-        return str(ROOT / os.environ.get("CARGO_TARGET_DIR", "target") / "dist" / SUBJECT)
+        return self._built(SUBJECT, SUBJECT)
+
+    def _built(self, package: str, binary: str) -> str:
+        self.progress(f"building {binary}")
+        subprocess.run(["cargo", "build", "--profile", "dist", "-p", package, "--bin", binary], cwd=ROOT, check=True)
+        return str(ROOT / os.environ.get("CARGO_TARGET_DIR", "target") / "dist" / binary)
 
     def server(self, name: str, sizes: Sizes = Sizes(), on_disk: bool = False) -> Server:
         """A contender or the origin, not yet started, with a cache folder of its own."""
@@ -304,6 +313,8 @@ class Run:
         self.results.note_load()
 
     def _measure(self, server: Server, cell: str) -> Sample:
+        if cell in HANDSHAKES:
+            return self._shake_hands(server, cell)
         if cell == MISS:
             # Not counted: the first thousands have nginx make its folders, which costs more than all the rest.
             self._load(server, cell, seconds=1)
@@ -316,6 +327,17 @@ class Run:
         # Counting them is a request too.
         asked = self.origin_requests() - asked_before - 1
         check_turn(cell, seen, asked)
+        return Sample(cpu * 1e6 / seen.requests, seen.requests / seen.seconds)
+
+    def _shake_hands(self, server: Server, cell: str) -> Sample:
+        binary, kind = Path(self.values["handshakes"]), cell.removeprefix("tls-")
+        server.rest()
+        cpu_before = server.cpu_seconds()
+        seen, group = load.handshakes(binary, kind, server.https, self.arguments.seconds, self.load_cpu)
+        cpu = server.cpu_seconds() - cpu_before
+        if seen.requests == 0 or seen.failures:
+            raise Failed(f"{seen.failures} failures beside {seen.requests} handshakes")
+        self.results.groups[server.contender.name, cell] = group
         return Sample(cpu * 1e6 / seen.requests, seen.requests / seen.seconds)
 
     def _warm(self, server: Server, cell: str) -> None:

@@ -18,6 +18,7 @@ PLAIN_HOST = "plain.localhost"
 WRK = "wrk -t1 -c32 --timeout 10s"
 # The same suite as in openssl.cnf: left to themselves the servers choose differently, and AES-256 costs more.
 H2LOAD = "h2load -t1 -c8 -m16 --tls13-ciphers=TLS_AES_128_GCM_SHA256"
+HANDSHAKES_AT_ONCE = 16
 ONCE = "wrk -t1 -c64 --timeout 10s"
 # Ends a run whose answers do not come, or come more slowly than any contender gives them.
 ONCE_SECONDS = 60
@@ -117,6 +118,20 @@ def h2load(url: str, port: int, seconds: int, cpu: int) -> Load:
     requests, succeeded, failed, errored, timeout = (int(figure) for figure in done.groups())
     failures = max(failed + errored + timeout, requests - min(succeeded, int(good.group(1))))
     return Load(requests, float(seconds), int(data.group(1)), failures)
+
+
+def handshakes(binary: Path, kind: str, port: int, seconds: int, cpu: int) -> tuple[Load, str]:
+    """TLS 1.3 handshakes without requests, and the group of their key exchange."""
+    text = _run_pinned([str(binary), f"127.0.0.1:{port}", str(seconds), kind], cpu, {})
+    figures = re.search(r"^figures (\d+) (\d+) (\d+) (\d+) (\S+)$", text, re.MULTILINE)
+    if not figures:
+        raise Failed(f"handshakes: {text.strip()[-200:]}")
+    done, micros, resumed, failures = (int(figure) for figure in figures.groups()[:4])
+    # Of the first connections of each client there is nothing to resume.
+    wanted = done - HANDSHAKES_AT_ONCE if kind == "resumed" else 0
+    if resumed < wanted or (kind != "resumed" and resumed):
+        raise Failed(f"{resumed} of {done} handshakes were resumed")
+    return Load(done, micros / 1e6, 0, failures), figures.group(5)
 
 
 def with_idle_connections(count: int, port: int, path: str, cert: Path, cpu: int, measure: Callable[[], int]) -> int:

@@ -21,6 +21,12 @@ DURABLE_HEADINGS = {
     STORM: "miss storm",
 }
 
+HANDSHAKE_HEADINGS = {
+    "tls-full": "full, X25519",
+    "tls-resumed": "resumed, X25519",
+    "tls-mlkem": "full, X25519MLKEM768 where known",
+}
+
 
 @dataclass(frozen=True)
 class Sample:
@@ -64,6 +70,7 @@ class Results:
 
     cells: Sequence[str]
     connections: int
+    handshake_cells: Sequence[str] = ()
     durable_cells: Sequence[str] = ()
     entries: int = 0
     """How many there are at the start."""
@@ -74,6 +81,8 @@ class Results:
     invalid: set[tuple[str, str]] = field(default_factory=set)
     problems: list[str] = field(default_factory=list)
     loads: list[float] = field(default_factory=list)
+    groups: dict[tuple[str, str], str] = field(default_factory=dict)
+    """Of handshakes: the group of the key exchange."""
     hits: dict[tuple[str, str], list[float]] = field(default_factory=dict)
     """Of the durable tier: the share that came without the origin, in each turn."""
     starts: dict[str, Start] = field(default_factory=dict)
@@ -116,6 +125,10 @@ TABLES: tuple[tuple[str, Show], ...] = (
 def markdown(results: Results, facts: Mapping[str, str]) -> str:
     """The whole report; `facts` are what report.md asks for and only the caller knows."""
     tables = _cells_tables(results, "", {cell: _heading(cell) for cell in results.cells})
+    shaken = {cell: HANDSHAKE_HEADINGS[cell] for cell in results.handshake_cells}
+    if results.groups:
+        tables += _cells_tables(results, "TLS 1.3 handshakes, ECDSA P-256, in place of requests: ", shaken)
+        tables.append(_groups_table(results))
     if any(memory.idle for memory in results.memory.values()):
         tables.append(_memory_table(results))
     durable = {cell: DURABLE_HEADINGS[cell] for cell in results.durable_cells if cell in DURABLE_HEADINGS}
@@ -158,6 +171,13 @@ def _cells_table(results: Results, title: str, headings: Mapping[str, str], show
             row.append(show(mine, results.summary(BASE, cell)) if mine else absent)
         rows.append(row)
     return f"## {title}\n\n{_table(rows)}"
+
+
+def _groups_table(results: Results) -> str:
+    rows = [["", *(HANDSHAKE_HEADINGS[cell] for cell in results.handshake_cells)]]
+    for name in results.memory:
+        rows.append([name, *(results.groups.get((name, cell), "-") for cell in results.handshake_cells)])
+    return f"## TLS 1.3 handshakes: the key exchange that was agreed on\n\n{_table(rows)}"
 
 
 def _memory_table(results: Results) -> str:
