@@ -128,7 +128,7 @@ pub(crate) struct Site {
     /// A named set of rules that knows the application: "ghost", "nextcloud", "nostr" or "radicale". Keys written here win over it. Default: none.
     #[schemars(title = "the name of a preset")]
     pub(crate) preset: Option<String>,
-    /// How connections are secured. Default: "acme", or "local" for "*" and, where no [[acme]] is named, for names that no public authority certifies, such as localhost, nas.local and 192.168.1.5.
+    /// How connections are secured. Default: "acme", or "local" for "*" and, where no `[[acme]]` is named, for names that no public authority certifies, such as localhost, nas.local and 192.168.1.5.
     pub(crate) tls: Option<Tls>,
     /// Which versions of TLS are spoken. Default: "intermediate".
     pub(crate) tls_policy: Option<TlsPolicy>,
@@ -193,7 +193,7 @@ pub(crate) enum Tls {
 #[derive(Clone, Copy, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum TlsName {
-    /// Certificates from the authorities of [[acme]].
+    /// Certificates from the authorities of `[[acme]]`.
     Acme,
     /// A certificate of the proxy's own local authority.
     Local,

@@ -150,7 +150,7 @@ pub(crate) struct SiteCertificates {
     pub(crate) pin_key: Option<bool>,
     /// The challenges that may be used, the best first. Default: all that can work, but dns-persist-01.
     pub(crate) challenges: Option<OneOrMany<Challenge>>,
-    /// The authority's profile. Default: that of [[acme]].
+    /// The authority's profile. Default: that of `[[acme]]`.
     pub(crate) profile: Option<String>,
     /// What is served until the first certificate is there: HTTPS with one of the local authority, or plain HTTP without a redirect. Default: "local".
     pub(crate) until: Option<Until>,
