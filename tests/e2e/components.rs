@@ -5,7 +5,7 @@ use http::Method;
 use sovereign_tests::client::whole;
 use sovereign_tests::origin::reply;
 use sovereign_tests::websocket::{Said, WebSocket};
-use sovereign_tests::{Chromium, Client, Lab, NostrRelay, Origin, Radicale, Target};
+use sovereign_tests::{Chromium, Client, Etcd, Lab, NostrRelay, Origin, Radicale, Target};
 
 use crate::blog::{PNG, SECRET, blog};
 
@@ -67,4 +67,15 @@ async fn the_browser_runs_scripts_and_takes_pictures() {
         .sees("document.querySelector('h1').innerText === '2'")
         .await;
     browser.screenshot(&lab.path().join("picture.png")).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn etcd_answers_when_it_is_not_frozen() {
+    let lab = Lab::open().await;
+    let etcd = Etcd::start(&lab).await;
+    etcd.freeze();
+    etcd.thaw();
+    let client = Client::h1(&Target::plain(etcd.address(), "etcd.test"));
+    let health = client.get("/health").await.expect(200).json();
+    assert_eq!(health["health"], "true", "{health}");
 }

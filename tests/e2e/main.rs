@@ -4,7 +4,7 @@
 //! has the machine to itself (`Lab::alone`). Nothing is skipped: a component that is missing is a
 //! failure that says how to get it.
 
-// The blog that two areas share.
+// The blog that several areas share.
 mod blog;
 
 // What everything else relies on.
@@ -23,6 +23,7 @@ mod life;
 mod apps;
 mod aside;
 mod cache;
+mod client_certs;
 mod letter;
 mod protocols;
 mod routing;
@@ -32,6 +33,9 @@ mod tls;
 mod budget;
 mod durable;
 mod purged;
+
+// Certificates of authorities.
+mod acme;
 
 // What goes wrong outside.
 mod bad_days;

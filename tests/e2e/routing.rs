@@ -53,6 +53,40 @@ async fn the_first_name_is_canonical() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wildcard_takes_every_name_one_label_below() {
+    let lab = Lab::open().await;
+    let (all, own) = (named("all").await, named("own").await);
+    let names = "[\"app.test\", \"www.app.test\", \"*.app.test\"]";
+    let sites = site("own.app.test", &own.url(), "")
+        + &site("app.test", &all.url(), "").replace("[\"app.test\"]", names);
+    let proxy = Proxy::start(&lab, &sites).await;
+    let target = proxy.https("app.test");
+    for (host, status, text) in [
+        ("app.test", 200, "all /"),
+        // Named, it is sent to the first name; only taken, it is served as what it is.
+        ("www.app.test", 308, ""),
+        ("one.app.test", 200, "all /"),
+        ("two.app.test", 200, "all /"),
+        ("own.app.test", 200, "own /"),
+    ] {
+        let answer = Client::h2(&target.named(host))
+            .get("/")
+            .await
+            .expect(status);
+        if status == 200 {
+            assert_eq!(answer.text(), text, "{host}");
+        }
+    }
+    let plain = Client::h1(&proxy.http("one.app.test")).get("/").await;
+    let location = plain.header("location").to_owned();
+    assert_eq!(location, "https://one.app.test/", "{plain}");
+    Client::h1(&proxy.http("a.one.app.test"))
+        .get("/")
+        .await
+        .expect(421);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn plain_http_is_sent_to_https() {
     let lab = Lab::open().await;
     let origin = named("origin").await;

@@ -15,6 +15,7 @@ pub mod proxy;
 
 // What the machine does to it.
 pub mod cgroup;
+pub mod faketime;
 pub mod mounts;
 
 // What stands in front of it: clients.
@@ -22,7 +23,15 @@ pub mod chromium;
 pub mod client;
 pub mod load;
 pub mod raw;
+pub mod served;
 pub mod websocket;
+
+// Who gives it certificates, and what they rely on: a DNS, and a store that proxies share.
+pub mod broken_ca;
+pub mod challtest;
+pub mod etcd;
+pub mod knot;
+pub mod pebble;
 
 // What stands behind it: real applications, and origins that misbehave as no real one can be made to.
 pub mod date;
@@ -34,14 +43,19 @@ pub mod radicale;
 pub mod script;
 pub mod truth;
 
+pub use broken_ca::BrokenCa;
+pub use challtest::ChallTest;
 pub use chromium::Chromium;
 pub use client::{Answer, Client, Target};
+pub use etcd::Etcd;
 pub use ghost::Ghost;
+pub use knot::Knot;
 pub use lab::Lab;
 pub use load::Load;
 pub use mariadb::MariaDb;
 pub use nostr::NostrRelay;
 pub use origin::Origin;
+pub use pebble::Pebble;
 pub use proxy::Proxy;
 pub use radicale::Radicale;
 pub use truth::Truth;

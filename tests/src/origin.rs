@@ -59,6 +59,18 @@ impl Origin {
         Self::serving("http", handler).await
     }
 
+    /// The same at an address that is the session's own. Ports below 1024 take root.
+    pub async fn at<F>(
+        address: SocketAddr,
+        handler: impl Fn(Request<Incoming>) -> F + Send + Sync + 'static,
+    ) -> Self
+    where
+        F: Future<Output = Response<Body>> + Send + 'static,
+    {
+        let (seen, serve) = Self::server("http", handler);
+        Self::with(address, "http", seen, serve).await
+    }
+
     /// The same in HTTP/2 without TLS.
     pub async fn h2c<F>(handler: impl Fn(Request<Incoming>) -> F + Send + Sync + 'static) -> Self
     where
@@ -73,7 +85,7 @@ impl Origin {
         F: Future<Output = ()> + Send + 'static,
     {
         let serve = move |stream, number| tokio::spawn(script(stream, number));
-        Self::with("http", Arc::default(), Arc::new(serve)).await
+        Self::with(free_address(), "http", Arc::default(), Arc::new(serve)).await
     }
 
     /// An origin that reads the head of a request, answers these bytes, and closes.
@@ -94,6 +106,17 @@ impl Origin {
         scheme: &'static str,
         handler: impl Fn(Request<Incoming>) -> F + Send + Sync + 'static,
     ) -> Self
+    where
+        F: Future<Output = Response<Body>> + Send + 'static,
+    {
+        let (seen, serve) = Self::server(scheme, handler);
+        Self::with(free_address(), scheme, seen, serve).await
+    }
+
+    fn server<F>(
+        scheme: &'static str,
+        handler: impl Fn(Request<Incoming>) -> F + Send + Sync + 'static,
+    ) -> (Arc<Mutex<Vec<Seen>>>, Arc<Serve>)
     where
         F: Future<Output = Response<Body>> + Send + 'static,
     {
@@ -128,12 +151,17 @@ impl Origin {
                 }
             })
         };
-        Self::with(scheme, seen, Arc::new(serve)).await
+        (seen, Arc::new(serve))
     }
 
-    async fn with(scheme: &'static str, seen: Arc<Mutex<Vec<Seen>>>, serve: Arc<Serve>) -> Self {
+    async fn with(
+        address: SocketAddr,
+        scheme: &'static str,
+        seen: Arc<Mutex<Vec<Seen>>>,
+        serve: Arc<Serve>,
+    ) -> Self {
         let origin = Self {
-            address: free_address(),
+            address,
             scheme,
             seen,
             connections: Arc::default(),

@@ -97,11 +97,21 @@ impl Proxy {
     /// Everything of a proxy but its process: a session changes what it will find, then starts it with
     /// [`Proxy::start_again`].
     pub fn prepare(lab: &Lab, launch: Launch, top: &str, sites: &str) -> Self {
+        // Where nothing is served over TLS there is nothing to listen for.
+        let in_tls = sites.matches("[[site]]").count() > sites.matches("tls = \"off\"").count();
+        Self::prepare_with(lab, launch, top, sites, in_tls)
+    }
+
+    /// The same for sites that are yet to be written, some of them in TLS: what they name may have to
+    /// know the proxy's ports.
+    pub fn prepare_empty(lab: &Lab, launch: Launch) -> Self {
+        Self::prepare_with(lab, launch, "", "", true)
+    }
+
+    fn prepare_with(lab: &Lab, launch: Launch, top: &str, sites: &str, in_tls: bool) -> Self {
         let folder = lab.folder("proxy");
         let (http, https) = (free_address(), free_address());
         let state = folder.join("state");
-        // Where nothing is served over TLS there is nothing to listen for.
-        let in_tls = sites.matches("[[site]]").count() > sites.matches("tls = \"off\"").count();
         let secure = match in_tls {
             true => format!("https = [\"{https}\"]"),
             false => String::new(),
@@ -193,6 +203,16 @@ format = "json"
         Target::tls(self.https, host, &self.root_ca())
     }
 
+    /// Its ports: plain, and TLS.
+    pub fn ports(&self) -> (u16, u16) {
+        (self.http.port(), self.https.port())
+    }
+
+    /// Where it listens for TLS.
+    pub fn secure_address(&self) -> SocketAddr {
+        self.https
+    }
+
     /// The certificate of its local authority.
     pub fn root_ca(&self) -> PathBuf {
         self.state.join("ca/root.pem")
@@ -272,10 +292,15 @@ format = "json"
         serde_json::from_str(&body).map_err(|error| format!("not JSON ({error}): {body}"))
     }
 
+    /// All its metrics, as text.
+    pub async fn metrics(&self) -> String {
+        let answer = admin(self.state.join("admin.sock"), "/metrics").await;
+        answer.unwrap_or_else(|error| panic!("admin /metrics: {error}"))
+    }
+
     /// A number among its metrics.
     pub async fn metric(&self, name: &str) -> Option<f64> {
-        let answer = admin(self.state.join("admin.sock"), "/metrics").await;
-        let text = answer.unwrap_or_else(|error| panic!("admin /metrics: {error}"));
+        let text = self.metrics().await;
         text.lines()
             .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))
             .and_then(|number| number.trim().parse().ok())

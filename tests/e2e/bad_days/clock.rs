@@ -1,10 +1,9 @@
 //! The clock is set back, and forward: a response is no fresher for it than it said, and a purge stays
 //! a purge.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use sovereign_tests::proxy::Launch;
+use sovereign_tests::faketime::{launch, set};
 use sovereign_tests::truth::{Asker, check, is_hit, path, read_all};
 use sovereign_tests::{Answer, Lab, Proxy, Truth, eventually};
 
@@ -12,23 +11,7 @@ use super::{HOST, PATIENCE, assert_calm, settle};
 
 /// A proxy whose wall clock is off by what a file says; its steady clock is not.
 fn prepare(lab: &Lab, truth: &Truth) -> (Proxy, PathBuf) {
-    let library = fs::read_dir("/usr/lib")
-        .into_iter()
-        .flatten()
-        .flatten()
-        .map(|entry| entry.path().join("faketime/libfaketime.so.1"))
-        .find(|path| path.exists())
-        .expect("libfaketime is missing: run `tests/run --prepare`");
-    let offset = lab.file("offset", "+0");
-    let launch = Launch {
-        environment: vec![
-            ("LD_PRELOAD", library.into()),
-            ("FAKETIME_TIMESTAMP_FILE", offset.clone().into()),
-            ("FAKETIME_NO_CACHE", "1".into()),
-            ("FAKETIME_DONT_FAKE_MONOTONIC", "1".into()),
-        ],
-        ..Launch::default()
-    };
+    let (launch, offset) = launch(lab);
     let proxy = Proxy::prepare(lab, launch, "", &truth.site(HOST, ""));
     (proxy, offset)
 }
@@ -38,13 +21,6 @@ async fn ask(proxy: &Proxy, path: &str) -> Answer {
     let answer = answer.unwrap_or_else(|error| panic!("{path}: {error}"));
     check(path, &answer).unwrap_or_else(|wrong| panic!("{wrong}\n{answer}"));
     answer
-}
-
-/// Replaced as a whole: it is read while it is written.
-fn set(offset: &Path, text: &str) {
-    let new = offset.with_extension("new");
-    fs::write(&new, text).expect("the folder is ours");
-    fs::rename(&new, offset).expect("the folder is ours");
 }
 
 /// The daemon believes the file, or nothing is proved.
