@@ -4,6 +4,7 @@
 mod authorities;
 mod first;
 mod renewal;
+mod shared;
 // What goes wrong.
 mod clock;
 mod crowd;

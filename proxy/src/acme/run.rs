@@ -11,9 +11,10 @@ use super::failure::{Failure, Outcome};
 use super::history::What;
 use super::issue::Ask;
 use super::keeper::Acme;
-use super::store::Lease;
+use super::store::{Lease, StoreError};
 use super::ways::Ways;
 use super::when;
+use crate::tls::kept;
 use crate::tls::wanted::Wanted;
 
 /// How an attempt ended.
@@ -78,7 +79,7 @@ impl Acme {
             );
             return Err(Ended::Waiting(text, WITHOUT_STORE));
         }
-        match self.store.lease(&format!("orders/{id}")).await {
+        match self.lease(id).await {
             Ok(Some(lease)) => Ok(Some(lease)),
             Ok(None) => {
                 let text = "another proxy is ordering it".to_owned();
@@ -90,6 +91,15 @@ impl Acme {
             }
             Err(error) => Err(Ended::Waiting(error.to_string(), WITHOUT_STORE)),
         }
+    }
+
+    /// The lease, and whatever the one who had it before has written.
+    async fn lease(&self, id: &str) -> Result<Option<Lease>, StoreError> {
+        let lease = self.store.lease(&format!("orders/{id}")).await?;
+        if lease.is_some() {
+            self.store.catch_up(&kept::name(id)).await?;
+        }
+        Ok(lease)
     }
 
     fn is_urgent(&self, id: &str) -> bool {
@@ -168,7 +178,8 @@ impl Acme {
         let wanted = self.wanted(id)?;
         let have = self.have(id);
         let fits = have.as_ref().is_some_and(|have| have.replace.is_none());
-        if fits && leaf(&have) != before {
+        // It may have come before the lease was had, and been looked at since.
+        if fits && (leaf(&have) != before || !self.is_due(id)) {
             self.written.notify_one();
             return None;
         }
@@ -194,6 +205,10 @@ impl Acme {
             }
         }
         self.tell_of_skew();
+        self.is_due(id)
+    }
+
+    fn is_due(&self, id: &str) -> bool {
         let (now, confirmed) = (self.clock.now(), self.clock.is_confirmed());
         let entries = self.entries.lock();
         let entry = entries.iter().find(|entry| &*entry.wanted.id == id);

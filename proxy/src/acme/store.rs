@@ -65,6 +65,9 @@ pub trait Store: Send + Sync + Debug {
     /// One holder at a time over all proxies; `None`: somebody else has it. Kept alive until dropped.
     async fn lease(&self, name: &str) -> Result<Option<Lease>, StoreError>;
 
+    /// Brings what another proxy wrote under this name to local files, without waiting for its turn.
+    async fn catch_up(&self, name: &str) -> Result<(), StoreError>;
+
     /// Returns when something below `certs/` was written by another proxy and lies in local files
     /// now. For one waiter; what comes between two calls is not lost.
     async fn changed(&self);

@@ -162,6 +162,14 @@ impl Store for Shared {
         self.inner.noted(taken)
     }
 
+    async fn catch_up(&self, name: &str) -> Result<(), StoreError> {
+        check_name(name)?;
+        if is_shared(name) {
+            self.inner.noted(sync::look(&self.inner, name).await)?;
+        }
+        Ok(())
+    }
+
     async fn changed(&self) {
         self.inner.arrived.notified().await;
     }

@@ -111,6 +111,10 @@ impl Store for Files {
         Ok(self.claims.take(name).map(Lease::of))
     }
 
+    async fn catch_up(&self, _name: &str) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     async fn changed(&self) {
         std::future::pending().await
     }

@@ -37,6 +37,9 @@ impl Store for Together {
     async fn lease(&self, _: &str) -> Result<Option<Lease>, StoreError> {
         Ok(None)
     }
+    async fn catch_up(&self, _: &str) -> Result<(), StoreError> {
+        Ok(())
+    }
     async fn changed(&self) {}
     fn trouble(&self) -> Option<String> {
         None

@@ -144,18 +144,24 @@ async fn arrive(inner: &Inner, entry: &Entry) -> Result<(), Trouble> {
     if inner.progress.lock().seen.get(&name) == Some(&entry.revision) {
         return Ok(());
     }
-    let there = match calls::get(&inner.gateway, &inner.key(&name)).await {
+    if !look(inner, &name).await? {
+        // Removed meanwhile, or too large for anything of ours.
+        inner.progress.lock().see(&name, entry.revision);
+    }
+    Ok(())
+}
+
+/// Looks at the certificate that stands in etcd under a name. False: there is none.
+pub(super) async fn look(inner: &Inner, name: &str) -> Result<bool, Trouble> {
+    let there = match calls::get(&inner.gateway, &inner.key(name)).await {
         Err(trouble) if trouble.kind == Kind::TooLarge => None,
         there => there?,
     };
-    match there {
-        Some(there) => decide(inner, &name, &there).await,
-        // Removed meanwhile, or too large for anything of ours.
-        None => {
-            inner.progress.lock().see(&name, entry.revision);
-            Ok(())
-        }
-    }
+    let Some(there) = there else {
+        return Ok(false);
+    };
+    decide(inner, name, &there).await?;
+    Ok(true)
 }
 
 /// What becomes of a certificate that stands in etcd.

@@ -100,6 +100,29 @@ async fn what_one_writes_the_other_has() {
     assert_eq!((a.store.trouble(), b.store.trouble()), (None, None));
 }
 
+/// Whoever is about to order a certificate asks for what was written a moment ago.
+#[tokio::test]
+async fn what_was_just_written_is_had_without_a_beat() {
+    let data = Data::new();
+    let member = Member::start(&data).await;
+    let a = Proxy::start(&[member.url()]).await;
+    for content in ["1", "2", "3"] {
+        data.lock().put(KEY, content.as_bytes());
+        a.store.catch_up(NAME).await.expect("asked");
+        assert!(a.has(content).await, "{content}");
+    }
+    let told = tokio::time::timeout(Duration::from_secs(20), a.store.changed());
+    told.await.expect("it is to be put in force");
+    a.store
+        .catch_up("certs/acme/none.pem")
+        .await
+        .expect("asked");
+    assert!(a.store.catch_up("certs/../x.pem").await.is_err());
+    drop(member);
+    assert!(a.store.catch_up(NAME).await.is_err());
+    assert!(a.has("3").await);
+}
+
 #[tokio::test]
 async fn an_etcd_that_is_away_stops_nobody_and_gets_what_it_missed() {
     let data = Data::new();
