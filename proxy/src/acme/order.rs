@@ -127,8 +127,13 @@ async fn new_order(
             Ok(order) => return Ok(order),
             Err(error) => Failure::of(error, ORDERING, session),
         };
-        // It was replaced already, or the authority does not remember it: then it is a first one.
-        let again = matches!(failure.outcome, Outcome::Refused | Outcome::Garbled);
+        // It was replaced already, or the authority does not remember it, which some call an error of
+        // their own: then it is a first one.
+        let again = match failure.outcome {
+            Outcome::Refused | Outcome::Garbled => true,
+            Outcome::Down => failure.kind.is_some(),
+            _ => false,
+        };
         if !again || failure.kind.as_deref() == Some("accountDoesNotExist") {
             return Err(failure);
         }

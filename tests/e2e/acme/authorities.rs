@@ -97,9 +97,10 @@ async fn the_second_is_used_when_the_first_hangs() {
 async fn the_first_is_tried_again_when_it_is_back() {
     let lab = Lab::open().await;
     let origin = origin().await;
-    // Renewed when two thirds of the time have passed; the first is left alone for a minute.
+    // Renewed when two thirds of the time have passed, and well after the minute for which the first is
+    // left alone.
     let short = Manner {
-        validity: 100,
+        validity: 130,
         ..Manner::default()
     };
     let mut stage = Stage::set(&lab, &short).await;
@@ -112,7 +113,7 @@ async fn the_first_is_tried_again_when_it_is_back() {
     let usual = Manner::default();
     let dns = stage.dns.address();
     let first = Pebble::start_at(&lab, address, identity, &stage.proxy, dns, &usual).await;
-    let patience = Duration::from_secs(120);
+    let patience = Duration::from_secs(200);
     eventually("the first one issues", patience, || {
         std::future::ready(if first.issued() == 1 {
             Ok(())
