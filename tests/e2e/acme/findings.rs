@@ -175,6 +175,7 @@ const VARIES: &[&str] = &[
     "secure_client_renego",
     "sessionresumption_ID",
     "sessionresumption_ticket",
+    "TLS_session_ticket",
 ];
 /// What stands above "low" for a reason that is not the daemon's, and the reason.
 const EXCUSED: &[(&str, &str)] = &[(
