@@ -137,7 +137,7 @@ async fn new_order(
         if !again || failure.kind.as_deref() == Some("accountDoesNotExist") {
             return Err(failure);
         }
-        tracing::debug!(
+        tracing::info!(
             authority = asked.ca.name,
             "ordering without `replaces`: {failure}"
         );
