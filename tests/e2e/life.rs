@@ -140,8 +140,13 @@ async fn a_thousand_idle_connections_take_little_memory() {
         status["connections"].as_u64() >= Some(1_000),
         "they are not open: {status}"
     );
-    let grown = proxy.memory().await.saturating_sub(before);
-    let each = grown / idle.len() as u64;
+    let memory = proxy.memory().await;
+    let each = memory.saturating_sub(before) / idle.len() as u64;
     assert!(each < 32 << 10, "{} KiB for an idle connection", each >> 10);
-    println!("{} KiB for an idle connection", each >> 10);
+    assert!(
+        memory < 40 << 20,
+        "{} MiB for {} idle connections",
+        memory >> 20,
+        idle.len()
+    );
 }

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -12,6 +12,7 @@ use sovereign_tests::origin::reply;
 use sovereign_tests::pebble::Manner;
 use sovereign_tests::wait::within;
 use sovereign_tests::{Lab, Origin, Target};
+use tokio::io::AsyncWriteExt as _;
 
 use super::{Stage, from_pebble, plain_site};
 
@@ -80,6 +81,23 @@ async fn sslscan_sees_what_the_policies_say() {
     }
 }
 
+/// A scanner may hang up before it has its ticket, so it is asked for by itself.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_ticket_is_good_for_twelve_hours() {
+    let lab = Lab::open().await;
+    let (stage, _origin) = stage(&lab).await;
+    for (name, version) in [(MODERN, "-tls1_3"), (BOTH, "-tls1_3"), (BOTH, "-tls1_2")] {
+        let mut command = Command::new(system_program("openssl"));
+        command.args(["s_client", "-ign_eof", version, "-servername", name]);
+        command.arg("-CAfile").arg(stage.pebble.root());
+        command.args(["-connect", &stage.target(name).address.to_string()]);
+        let ask = format!("GET / HTTP/1.1\r\nHost: {name}\r\nConnection: close\r\n\r\n");
+        let text = run_with(command, ask.as_bytes()).await;
+        let hint = "TLS session ticket lifetime hint: 43200 (seconds)";
+        assert!(text.contains(hint), "{name} {version}: {text}");
+    }
+}
+
 /// One line for each finding: its severity, what was looked at, and what was found, without what varies.
 async fn testssl(lab: &Lab, stage: &Stage, name: &str) -> String {
     let Target { address, .. } = stage.target(name);
@@ -132,13 +150,22 @@ async fn testssl(lab: &Lab, stage: &Stage, name: &str) -> String {
 }
 
 async fn run(command: Command) -> String {
+    run_with(command, b"").await
+}
+
+/// Gives it this on its standard input, and what it says.
+async fn run_with(command: Command, input: &[u8]) -> String {
     let what = format!("{command:?}");
     let mut command = tokio::process::Command::from(command);
-    command
-        .stdin(std::process::Stdio::null())
-        .kill_on_drop(true);
-    let output = within(&what, PATIENCE, command.output()).await;
-    String::from_utf8_lossy(&output.expect("it starts").stdout).into_owned()
+    command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    command.stderr(Stdio::null()).kill_on_drop(true);
+    let mut process = command.spawn().expect("it starts");
+    let mut stdin = process.stdin.take().expect("it is piped");
+    // What does not read its input may have closed it.
+    let _ = stdin.write_all(input).await;
+    drop(stdin);
+    let output = within(&what, PATIENCE, process.wait_with_output()).await;
+    String::from_utf8_lossy(&output.expect("it ends").stdout).into_owned()
 }
 
 /// Compares with the file of last time; written anew where `SOVEREIGN_BLESS` is set.

@@ -13,7 +13,15 @@ async fn what_an_authority_revokes_is_replaced_at_once() {
     let mut stage = Stage::set(&lab, &Manner::default()).await;
     stage.write(&plain_site("app.example", &origin.url(), ""));
     stage.proxy.start_again(&lab).await;
-    let old = from_pebble(&stage.proxy, "app.example").await;
+    let mut old = from_pebble(&stage.proxy, "app.example").await;
+    // Pebble finds no order by a number that begins with a zero byte, though that byte is part of it (RFC 9773,
+    // 4.1): one in some hundred is of that kind.
+    while old.serial.starts_with("00") {
+        let renewed = stage.proxy.command(&["certs", "renew"]).await;
+        assert!(renewed.status.success(), "{}", said(&renewed));
+        old = another(&stage.proxy, "app.example", &old).await;
+    }
+    let replaced = stage.pebble.said("is a replacement of");
     let before = Client::h2(&stage.target("app.example"));
     before.get("/").await.expect(200);
 
@@ -24,10 +32,7 @@ async fn what_an_authority_revokes_is_replaced_at_once() {
     stage.proxy.upgrade().await;
     let new = another(&stage.proxy, "app.example", &old).await;
     assert!(new.is_pebbles() && new.key != old.key, "the key stayed");
-    // Pebble does not find the order of every certificate that it has issued; then the daemon says so.
-    let sent = stage.pebble.said("is a replacement of") == 1
-        || stage.proxy.log().contains("could not find an order");
-    assert!(sent, "`replaces` was not sent");
+    assert_eq!(stage.pebble.said("is a replacement of"), replaced + 1);
     let list = said(&stage.proxy.command(&["certs", "list"]).await);
     assert!(list.contains("renewed"), "{list}");
     before.get("/").await.expect(200);

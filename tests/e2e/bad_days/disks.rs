@@ -412,7 +412,7 @@ async fn a_disk_that_does_not_keep_up_is_told_of() {
         "it never said that the disk is slow ({round} rounds)"
     );
     let memory = proxy.memory().await;
-    assert!(memory < 250 << 20, "{} MiB wait for the disk", memory >> 20);
+    assert!(memory < 220 << 20, "{} MiB wait for the disk", memory >> 20);
     recovers(&lab, &mut proxy, "after").await;
 }
 
