@@ -27,6 +27,7 @@ use moka::sync::Cache as Moka;
 use sovereign_config::model::CacheBounds;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::causes;
 use crate::downstream::RequestHead;
 
 pub use body::{Body, Room, counted};
@@ -183,9 +184,14 @@ impl Cache {
     /// A disk that cannot be written to is no reason to fail: see [`Self::keep_opening`]. Blocks.
     pub fn open(bounds: &CacheBounds, state: &Path) -> Self {
         let on_disk = bounds.memory > 0 && bounds.disk > 0;
+        let folder = state.join("cache");
+        if !on_disk && let Err(error) = Disk::give_up(&folder) {
+            let error = causes::chain(&error);
+            tracing::error!(folder = %folder.display(), "{error}; remove it before the disk is used again");
+        }
         let census = Arc::new(Census::default());
         let tier = Tier::new(on_disk.then(|| Settings {
-            folder: state.join("cache"),
+            folder,
             limit: bounds.disk,
             index_limit: bounds.memory / 16 * 5,
             queue_limit: (bounds.memory / 32).max(LEAST_QUEUE),
@@ -329,6 +335,12 @@ impl Cache {
     /// Takes room for `bytes` of a body on its way, or of who waits for it; `None` where there is none left.
     pub fn take_room(&self, bytes: u64) -> Option<Room> {
         self.budget.take(bytes)
+    }
+
+    /// Bytes of that room that are taken now.
+    #[cfg(test)]
+    pub fn room_taken(&self) -> u64 {
+        self.budget.taken()
     }
 
     /// Takes the memory that a request takes while it waits for a fetch; `None` where too many wait.

@@ -507,8 +507,30 @@ async fn what_is_kept_for_a_site_is_not_given_up_for_another() {
     assert_calm(&proxy);
 }
 
-/// `disk = "0"`: memory alone, and nothing on disk; what lay there from before is not served later as
-/// if nothing had happened meanwhile.
+/// What lies on disk while it is not used is not served later as if nothing had happened meanwhile.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_purge_without_a_disk_holds_for_what_lies_there() {
+    let lab = Lab::open().await;
+    let truth = Truth::start().await;
+    let (mut proxy, target) = front(&lab, &truth, BOUNDS).await;
+    let all = pages(20, "page");
+    store_all(&target, &all).await;
+    settle(&proxy).await;
+    proxy.stop().await;
+    proxy.write_sites(&sites(&truth, "disk = \"0\""));
+    proxy.start_again(&lab).await;
+    read_all(&target, &all).await.assert_no_hits();
+    let new = truth.change();
+    let purge = proxy.command(&["purge", "--hard", "--site", HOST]).await;
+    assert!(purge.status.success(), "{}", said(&purge));
+    proxy.stop().await;
+    proxy.write_sites(&sites(&truth, BOUNDS));
+    proxy.start_again(&lab).await;
+    assert_eq!(read_all(&target, &all).await.oldest, Some(new));
+    assert_calm(&proxy);
+}
+
+/// `disk = "0"`: memory alone, and nothing on disk.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_a_disk() {
     let lab = Lab::open().await;

@@ -98,7 +98,7 @@ impl Budget {
 
     /// Bytes taken now.
     #[cfg(test)]
-    fn taken(&self) -> u64 {
+    pub fn taken(&self) -> u64 {
         self.books.taken.load(Ordering::Relaxed)
     }
 }
@@ -119,19 +119,28 @@ impl Room {
         }
         self.bytes += std::mem::take(&mut other.bytes);
     }
-}
 
-impl Drop for Room {
-    fn drop(&mut self) {
-        if self.bytes > 0 {
-            self.books.taken.fetch_sub(self.bytes, Ordering::Relaxed);
+    /// Keeps no more than `bytes` of it; the rest is given back.
+    fn keep(&mut self, bytes: u64) {
+        let rest = self.bytes.saturating_sub(bytes);
+        if rest > 0 {
+            self.bytes -= rest;
+            self.books.taken.fetch_sub(rest, Ordering::Relaxed);
             self.books.given_back.notify_waiters();
         }
     }
 }
 
-/// Bytes whose room is given back when the last who holds them lets go.
-pub fn counted(bytes: impl AsRef<[u8]> + Send + 'static, room: Room) -> Bytes {
+impl Drop for Room {
+    fn drop(&mut self) {
+        self.keep(0);
+    }
+}
+
+/// Bytes whose room is given back when the last who holds them lets go; what they do not need of it, at once:
+/// for a body of unknown length more was taken than it has turned out to need.
+pub fn counted(bytes: impl AsRef<[u8]> + Send + 'static, mut room: Room) -> Bytes {
+    room.keep(bytes.as_ref().len() as u64);
     Bytes::from_owner(Held { bytes, _room: room })
 }
 
@@ -157,12 +166,27 @@ mod tests {
         let Some(room) = budget.take(60) else {
             panic!("there is room")
         };
-        let body = counted(BytesMut::from(&b"body"[..]), room);
+        let body = counted(BytesMut::zeroed(60), room);
         let part = body.slice(1..2);
         drop(body);
         assert!(budget.take(41).is_none());
         assert_eq!(budget.taken(), 60);
         drop(part);
+        assert_eq!(budget.taken(), 0);
+    }
+
+    #[tokio::test]
+    async fn room_that_a_body_does_not_need_is_given_back_at_once() {
+        let budget = Budget::new(100);
+        let Some(room) = budget.take(90) else {
+            panic!("there is room")
+        };
+        let keep = async { counted(BytesMut::zeroed(30), room) };
+        let waiting = budget.take_within(Duration::from_secs(10), 70);
+        let (taken, body) = tokio::join!(waiting, keep);
+        assert_eq!(taken.map(|room| room.bytes), Some(70));
+        assert_eq!(budget.taken(), 30);
+        drop(body);
         assert_eq!(budget.taken(), 0);
     }
 

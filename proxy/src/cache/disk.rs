@@ -16,7 +16,7 @@
 
 use std::fs::File;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
@@ -114,6 +114,16 @@ pub enum OpenError {
     Thread(#[source] io::Error),
 }
 
+impl OpenError {
+    /// How the disk does that cannot be opened.
+    pub fn health(&self) -> Health {
+        match self {
+            Self::Folder { source, .. } => health::health_of(source),
+            Self::InUse | Self::Thread(_) => Health::Failing,
+        }
+    }
+}
+
 /// The page cache does not have it; the disk must be asked, with [`Disk::read`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WouldBlock;
@@ -207,6 +217,12 @@ impl Disk {
     /// another process to let go of the folder.
     pub fn open(settings: Settings) -> Result<Self, OpenError> {
         Self::open_with(settings, Box::new(Kernel))
+    }
+
+    /// Gives up what lies in a folder: who runs without it hears of purges that it would never know of. Waits up to
+    /// three seconds for another process to let go of it; what is there is removed in the background.
+    pub fn give_up(folder: &Path) -> Result<(), OpenError> {
+        Folder::give_up(folder, LOCK_WAIT)
     }
 
     fn open_with(settings: Settings, writes: Box<dyn Writes>) -> Result<Self, OpenError> {

@@ -11,7 +11,8 @@
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -141,7 +142,7 @@ impl Purges {
 
     /// Changes with each purge: where it is the same as at the last [`verdict`](Self::verdict), so is the verdict. To be read before.
     pub fn epoch(&self) -> u64 {
-        self.inner.epoch.load(Relaxed)
+        self.inner.epoch.load(Acquire)
     }
 
     /// Purges what has one of these scopes and was asked for until now; in force when it returns. With `hard` it must not be used
@@ -265,11 +266,11 @@ impl Inner {
         }
     }
 
-    /// What is in the table counts from here on. Nobody reads the new epoch and then the old table: the table was changed under
-    /// locks that a reader takes after it has read the epoch.
+    /// What is in the table counts from here on. Who reads the new epoch reads no older `newest` after it, and so looks into the
+    /// table where it has to.
     fn in_force(&self, born: u64) {
         self.newest.fetch_max(born, Relaxed);
-        self.epoch.fetch_add(1, Relaxed);
+        self.epoch.fetch_add(1, Release);
     }
 
     /// A purge that another process has written. It is given a number of this one, as it concerns what was asked for until now.

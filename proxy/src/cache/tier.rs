@@ -6,6 +6,7 @@ use std::sync::OnceLock;
 use parking_lot::Mutex;
 
 use super::disk::{Disk, Health, Settings, Usage};
+use crate::causes;
 
 /// The durable tier, where there is one.
 pub(super) struct Tier {
@@ -38,17 +39,9 @@ impl Tier {
                 Ok(())
             }
             Err(error) => {
-                let cause = std::error::Error::source(&error);
-                let kind = cause.and_then(|cause| cause.downcast_ref::<std::io::Error>());
-                let health = match kind.map(std::io::Error::kind) {
-                    Some(std::io::ErrorKind::ReadOnlyFilesystem) => Health::ReadOnly,
-                    Some(std::io::ErrorKind::StorageFull) => Health::Full,
-                    _ => Health::Failing,
-                };
-                let cause = cause.map(|cause| format!(": {cause}"));
-                let error = format!("{error}{}", cause.unwrap_or_default());
-                *self.error.lock() = Some((health, error.clone()));
-                Err(error)
+                let text = causes::chain(&error);
+                *self.error.lock() = Some((error.health(), text.clone()));
+                Err(text)
             }
         }
     }

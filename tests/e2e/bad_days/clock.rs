@@ -23,6 +23,15 @@ async fn ask(proxy: &Proxy, path: &str) -> Answer {
     answer
 }
 
+async fn goes_stale(proxy: &Proxy, path: &str, when: &str) {
+    let what = format!("what was fresh is stale {when}");
+    eventually(&what, PATIENCE, || async {
+        let answer = ask(proxy, path).await;
+        (!is_hit(&answer)).then_some(()).ok_or(answer)
+    })
+    .await;
+}
+
 /// The daemon believes the file, or nothing is proved.
 async fn clock_is_off(proxy: &Proxy, hours: i64) {
     eventually("the clock is off", PATIENCE, || async {
@@ -30,8 +39,8 @@ async fn clock_is_off(proxy: &Proxy, hours: i64) {
         let answer = Asker::new(&proxy.http("nobody.test")).get("/").await?;
         let date = answer.header("date").to_owned();
         let here = std::time::SystemTime::now();
-        let there = hour_of(&date).ok_or(format!("no date: {answer}"))?;
-        let wanted = hour_of_time(here, hours);
+        let there = minute_of(&date).ok_or(format!("no date: {answer}"))?;
+        let wanted = minute_of_time(here, hours);
         ((there - wanted).rem_euclid(1440) <= 2 || (wanted - there).rem_euclid(1440) <= 2)
             .then_some(())
             .ok_or(date)
@@ -40,14 +49,15 @@ async fn clock_is_off(proxy: &Proxy, hours: i64) {
 }
 
 /// The minute of the day in a `Date`, such as `Sun, 22 Nov 2026 18:04:31 GMT`.
-fn hour_of(date: &str) -> Option<i64> {
+fn minute_of(date: &str) -> Option<i64> {
     let mut time = date.split(' ').nth(4)?.split(':');
     let hours: i64 = time.next()?.parse().ok()?;
     let minutes: i64 = time.next()?.parse().ok()?;
     Some(hours * 60 + minutes)
 }
 
-fn hour_of_time(time: std::time::SystemTime, hours: i64) -> i64 {
+/// The minute of the day so many hours after `time`.
+fn minute_of_time(time: std::time::SystemTime, hours: i64) -> i64 {
     let since = time.duration_since(std::time::UNIX_EPOCH);
     let minutes = since.map_or(0, |since| since.as_secs() / 60) as i64;
     (minutes + hours * 60).rem_euclid(1440)
@@ -74,15 +84,7 @@ async fn the_clock_is_set_back_an_hour() {
         assert!(age <= 60, "{age} seconds old: {answer}");
     }
     // It was to be fresh for three seconds, not for an hour and three seconds.
-    eventually(
-        "what was fresh is stale in the same life",
-        PATIENCE,
-        || async {
-            let answer = ask(&proxy, &short).await;
-            (!is_hit(&answer)).then_some(()).ok_or(answer)
-        },
-    )
-    .await;
+    goes_stale(&proxy, &short, "in the same life").await;
     assert!(is_hit(&ask(&proxy, &long).await));
 
     // In the next life there is no steady clock to go by: it was stored in what is now the future.
@@ -95,15 +97,7 @@ async fn the_clock_is_set_back_an_hour() {
     set(&offset, "-1h");
     proxy.start_again(&lab).await;
     clock_is_off(&proxy, -1).await;
-    eventually(
-        "what was fresh is stale in the next life",
-        PATIENCE,
-        || async {
-            let answer = ask(&proxy, &short).await;
-            (!is_hit(&answer)).then_some(()).ok_or(answer)
-        },
-    )
-    .await;
+    goes_stale(&proxy, &short, "in the next life").await;
     // What is stored now is a hit now, and after the clock was put right and the daemon killed.
     let fresh = path(5_000, "fresh");
     ask(&proxy, &fresh).await;

@@ -86,7 +86,10 @@ impl Catalogue {
     pub fn remove(&mut self, number: u32) -> Option<Entry> {
         let entry = self.files.remove(&number)?;
         let queue = self.queue(entry.lane, entry.line);
-        queue.order.retain(|&other| other != number);
+        // A number stands once, and what goes is most often among the first.
+        if let Some(at) = queue.order.iter().position(|&other| other == number) {
+            queue.order.remove(at);
+        }
         queue.bytes = queue.bytes.saturating_sub(entry.bytes);
         self.used = self.used.saturating_sub(entry.bytes);
         Some(entry)

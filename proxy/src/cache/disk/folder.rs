@@ -7,8 +7,8 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::OpenError;
 use super::seed::Seed;
+use super::{OpenError, start};
 
 /// The first line of the file that tells the format.
 const FORMAT: &str = "sovereign-cache 1";
@@ -67,6 +67,22 @@ impl Folder {
             .empty_tmp()
             .map_err(step("empty the folder for unfinished files"))?;
         Ok((folder, lock))
+    }
+
+    /// Gives up what lies in a folder, where there is one. Waits up to `patience` for another process to let go.
+    pub fn give_up(root: &Path, patience: Duration) -> Result<(), OpenError> {
+        let step = |step| move |source| OpenError::Folder { step, source };
+        if !root.exists() {
+            return Ok(());
+        }
+        let _lock = take_lock(root, patience)?;
+        let aside = set_aside(root).map_err(step("set the folder aside"))?;
+        // Much may lie there, and nobody waits for its end.
+        start("cache-remove", move || {
+            if let Err(error) = remove_all(&aside) {
+                tracing::warn!(folder = %aside.display(), "{error}: remove it by hand");
+            }
+        })
     }
 
     /// Takes the lock again, if nobody has it.
@@ -275,14 +291,15 @@ fn write_format(root: &Path, seed: Seed) -> io::Result<Seed> {
     Ok(seed)
 }
 
-/// Renames the folder; where it cannot be renamed, being a mount, its parts are moved to a folder in it.
-fn set_aside(root: &Path) -> io::Result<()> {
+/// Renames the folder; where it cannot be renamed, being a mount, its parts are moved to a folder in it. Gives
+/// where they are.
+fn set_aside(root: &Path) -> io::Result<PathBuf> {
     let mut name = root.file_name().unwrap_or_default().to_owned();
     name.push(".set-aside");
     let aside = root.with_file_name(name);
     remove_all(&aside)?;
     if fs::rename(root, &aside).is_ok() {
-        return Ok(());
+        return Ok(aside);
     }
     let aside = root.join("set-aside");
     remove_all(&aside)?;
@@ -293,7 +310,7 @@ fn set_aside(root: &Path) -> io::Result<()> {
             _ => {}
         }
     }
-    Ok(())
+    Ok(aside)
 }
 
 fn remove_all(folder: &Path) -> io::Result<()> {

@@ -129,7 +129,8 @@ impl Condition {
     }
 }
 
-fn health_of(error: &io::Error) -> Health {
+/// What a failure says of the disk.
+pub(super) fn health_of(error: &io::Error) -> Health {
     match error.kind() {
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Health::Full,
         ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied => Health::ReadOnly,
@@ -137,5 +138,32 @@ fn health_of(error: &io::Error) -> Health {
             Some(Errno::DQUOT) => Health::Full,
             _ => Health::Failing,
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::OpenError;
+    use super::*;
+
+    /// A folder that may not be written to was called read-only while the proxy ran, and failing when it started.
+    #[test]
+    fn a_disk_that_cannot_be_opened_does_as_one_that_cannot_be_written_to() {
+        for (errno, wanted) in [
+            (Errno::NOSPC, Health::Full),
+            (Errno::DQUOT, Health::Full),
+            (Errno::ROFS, Health::ReadOnly),
+            (Errno::ACCESS, Health::ReadOnly),
+            (Errno::IO, Health::Failing),
+        ] {
+            let error = OpenError::Folder {
+                step: "make it",
+                source: errno.into(),
+            };
+            assert_eq!(error.health(), wanted, "{errno}");
+        }
+        assert_eq!(OpenError::InUse.health(), Health::Failing);
+        let thread = OpenError::Thread(Errno::ACCESS.into());
+        assert_eq!(thread.health(), Health::Failing);
     }
 }

@@ -513,6 +513,14 @@ mod tests {
         assert_eq!((index.records(), index.groups.lock().bytes()), (0, 0));
     }
 
+    /// A list of scopes whose records were all replaced before their segment was loaded again stayed for good.
+    #[test]
+    fn a_list_of_scopes_that_no_record_has_is_not_held() {
+        let index = Index::new();
+        assert_eq!(index.group(&[7], 0), NO_SCOPES);
+        assert_eq!((index.count(7), index.groups.lock().bytes()), (0, 0));
+    }
+
     #[test]
     fn a_table_that_records_pass_through_does_not_grow() {
         let index = Index::new();

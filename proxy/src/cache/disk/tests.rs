@@ -10,6 +10,7 @@ use bytes::Bytes;
 use tempfile::TempDir;
 
 use super::*;
+use crate::eventually::eventually;
 
 mod eviction;
 mod objects;
@@ -96,16 +97,6 @@ fn data_files(folder: &Path, part: &str) -> Vec<PathBuf> {
     let mut files: Vec<_> = folders.iter().flat_map(|folder| entries(folder)).collect();
     files.sort_by_key(|path| path.file_name().unwrap().to_owned());
     files
-}
-
-async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    for _ in 0..2000 {
-        if holds() {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    panic!("not within 20 s: {what}");
 }
 
 /// Writes so many records of 40 KiB.

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use super::Verdict::{Hard, Valid};
 use super::*;
+use crate::eventually::eventually;
 
 const SITE: u64 = 1;
 const TAG: u64 = u64::MAX;
@@ -162,8 +163,8 @@ fn they_outlive_the_process() {
     assert_ne!(purges.verdict(early, &[PAGE]), Valid);
 }
 
-#[test]
-fn they_outlive_being_killed() {
+#[tokio::test]
+async fn they_outlive_being_killed() {
     let folder = Folder::new();
     let purges = folder.open();
     let born = purges.next_born();
@@ -171,7 +172,10 @@ fn they_outlive_being_killed() {
     purges.flush().unwrap();
     purges.purge(&[SITE], true, at(5));
     // Nobody flushes this one; the thread writes it by itself.
-    eventually(|| fs::metadata(folder.path()).unwrap().len() == 3 * 32);
+    eventually("it is written", async || {
+        fs::metadata(folder.path()).unwrap().len() == 3 * 32
+    })
+    .await;
     std::mem::forget(purges);
     let purges = folder.open();
     assert_eq!(purges.verdict(born, &[PAGE]), soft(5));
@@ -312,8 +316,8 @@ fn without_a_usable_file_they_hold_in_memory() {
     assert!(purges.flush().is_err());
 }
 
-#[test]
-fn what_could_not_be_written_is_written_later() {
+#[tokio::test]
+async fn what_could_not_be_written_is_written_later() {
     let folder = Folder::new();
     let purges = folder.open();
     purges.flush().unwrap();
@@ -322,7 +326,7 @@ fn what_could_not_be_written_is_written_later() {
     let obstacle = folder.0.path().join("purges.new");
     fs::create_dir(&obstacle).unwrap();
     purges.purge(&[PAGE; 2 * SLACK as usize], false, at(1));
-    eventually(|| purges.error().is_some());
+    eventually("it fails", async || purges.error().is_some()).await;
     fs::remove_dir(&obstacle).unwrap();
     purges.flush().unwrap();
     assert_eq!(purges.error(), None);
@@ -484,14 +488,4 @@ fn two_processes() {
 /// How many scopes are purged.
 fn scopes(purges: &Purges) -> usize {
     purges.inner.table.len()
-}
-
-fn eventually(mut holds: impl FnMut() -> bool) {
-    for _ in 0..2000 {
-        if holds() {
-            return;
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    panic!("it never happened");
 }

@@ -38,7 +38,8 @@ impl Groups {
 
     /// The group of a list of scopes, held for so many records; [`NO_SCOPES`] where there are too many.
     pub fn hold(&mut self, scopes: &[u64], records: u64) -> u32 {
-        if scopes.is_empty() {
+        // A list that no record has would never be released.
+        if scopes.is_empty() || records == 0 {
             return NO_SCOPES;
         }
         let number = match self.numbers.get(scopes) {

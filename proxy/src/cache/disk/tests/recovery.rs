@@ -219,7 +219,10 @@ async fn a_removed_folder_is_made_again() {
     let disk = open(folder.path()).await;
     fill(&disk, "before", 0, 100).await;
     fs::remove_dir_all(folder.path().join("cache")).unwrap();
-    eventually("what is gone is not counted", || disk.usage().records == 0).await;
+    eventually("what is gone is not counted", async || {
+        disk.usage().records == 0
+    })
+    .await;
     assert!(newest(&disk, "before 0").await.is_none());
     fill(&disk, "after", 0, 100).await;
     let mut spool = disk.spool(0, None).await.unwrap();
@@ -269,7 +272,7 @@ async fn two_take_turns_with_a_folder() {
     first.flush().await;
     assert_eq!(first.usage().health, Health::Paused);
     second.close().await;
-    eventually("it has the folder again", || {
+    eventually("it has the folder again", async || {
         first.usage().health == Health::Good
     })
     .await;

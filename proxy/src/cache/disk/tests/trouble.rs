@@ -60,7 +60,10 @@ async fn troubled(errno: i32, health: Health) {
     assert_eq!(tail.written(), 600_000);
     assert!(newest(&disk, "before 99").await.is_some());
     *switch.lock() = None;
-    eventually("it is good again", || disk.usage().health == Health::Good).await;
+    eventually("it is good again", async || {
+        disk.usage().health == Health::Good
+    })
+    .await;
     assert!(disk.write(record("after", 3, b"body")));
     disk.flush().await;
     drop(disk);
