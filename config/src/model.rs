@@ -214,6 +214,16 @@ pub enum Challenge {
     DnsPersist01,
 }
 
+impl Challenge {
+    /// All of them, the one that costs least first.
+    pub const ALL: [Self; 4] = [
+        Self::Http01,
+        Self::TlsAlpn01,
+        Self::Dns01,
+        Self::DnsPersist01,
+    ];
+}
+
 /// What is served until the first certificate is there.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Until {

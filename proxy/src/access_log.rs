@@ -267,6 +267,10 @@ impl AccessLog {
 
     /// Logs one request; `id` is its id.
     pub fn log(&self, record: &Record<'_>, id: &str) {
+        // Before the feed's secret is looked for.
+        if self.off.load(Ordering::Relaxed) {
+            return;
+        }
         let hidden = self.hidden.load();
         let target = record.head.target.as_str();
         let target = match &*hidden {

@@ -51,6 +51,7 @@ pub mod feed;
 pub mod history;
 
 pub use answers::Answers;
+pub(crate) use clock::corrected;
 pub use failure::Outcome;
 pub use history::History;
 pub use keeper::{Acme, Installed};

@@ -21,7 +21,7 @@ pub use socket::{SocketError, adopt, bind, remove};
 
 use crate::certs::{Form, Overview, Trial};
 use crate::internal::Fetched;
-use crate::status::Status;
+use crate::status::{SiteStatus, Status};
 use fetch::Wish;
 
 /// What the admin API steers: the daemon, or a double in a test. An `Ok` text tells the operator
@@ -30,6 +30,8 @@ use fetch::Wish;
 pub trait Control: Send + Sync {
     /// The daemon at this moment.
     fn status(&self) -> Status;
+    /// The sites at this moment.
+    fn sites(&self) -> Vec<SiteStatus>;
     /// Reads the configuration again and takes it, if it has no problem.
     async fn reload(&self) -> Result<String, String>;
     /// Replaces the running program, by itself or by another one.

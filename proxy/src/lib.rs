@@ -12,6 +12,8 @@ pub mod app;
 pub mod handover;
 // What all connections share.
 pub mod shared;
+// An error in one line, for whoever shows it.
+mod causes;
 // Sockets and accept loops.
 pub mod listener;
 // Certificates, the local authority, the handshake.
@@ -50,3 +52,7 @@ pub mod status;
 pub mod demo;
 // What fills the cache before visitors come.
 pub mod warm;
+
+// Waiting, in unit tests.
+#[cfg(test)]
+mod eventually;

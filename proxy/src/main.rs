@@ -19,6 +19,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::Parser as _;
 use sovereign_config::Report;
+use sovereign_proxy::admin::purge::MOST_BYTES;
 use sovereign_proxy::admin::{Client, PurgeRequest};
 use sovereign_proxy::status::{self, Look};
 use sovereign_proxy::{app, handover, tls, warm};
@@ -323,5 +324,5 @@ fn eprint(line: &str) {
 
 /// The exit code of wrong usage, which clap uses as well, and of a configuration with problems.
 const PROBLEM: u8 = 2;
-/// Bytes of URLs from standard input; the admin API takes as many.
-const MOST_INPUT: u64 = 256 * 1024;
+/// Bytes of URLs from standard input; the admin API takes as many, and what JSON adds.
+const MOST_INPUT: u64 = MOST_BYTES as u64;

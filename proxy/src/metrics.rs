@@ -7,6 +7,7 @@ pub mod certificates;
 use std::time::Duration;
 
 use crate::cache::{Health, Usage};
+use parking_lot::Mutex;
 use prometheus::{
     Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts,
     Registry, TextEncoder,
@@ -67,6 +68,8 @@ struct CacheTiers {
     disk_healthy: IntGauge,
     disk_not_stored: IntCounter,
     disk_corrupt: IntCounter,
+    /// One writes at a time, or two scrapes at once would add the same twice.
+    writing: Mutex<()>,
 }
 
 /// The counters of one site.
@@ -164,6 +167,7 @@ impl Metrics {
                     "cache_disk_corrupt_total",
                     "Stored responses that were damaged, and dropped.",
                 )?,
+                writing: Mutex::default(),
             },
             purges: counter("purges_total", "Purges, by operators and applications.")?,
             reloads: counter("reloads_total", "Configurations taken.")?,
@@ -199,6 +203,7 @@ impl Metrics {
     /// Takes what the cache holds now.
     pub fn cache(&self, usage: &Usage) {
         let tiers = &self.cache_tiers;
+        let _writing = tiers.writing.lock();
         tiers.bytes.set(usage.memory as i64);
         tiers.objects.set(usage.objects as i64);
         let disk = usage.disk.as_ref();

@@ -167,8 +167,8 @@ impl Router {
         if let Err(refusal) = site.guards.let_in(own, head.target.path(), client) {
             let asked = self.asked_for_certificate(site, connection, head);
             return match refusal {
-                // The client may have one, and was not asked for it in this handshake.
-                Refusal::NoCertificate if !asked => Routed::Misdirected("other-site"),
+                // The client may have a good one, and was not asked for it in this handshake.
+                _ if !asked => Routed::Misdirected("other-site"),
                 refusal => Routed::Refused(site, route, refusal),
             };
         }
@@ -357,5 +357,82 @@ fn target(pattern: &str, head: &RequestHead) -> String {
         format!("/{}", path.trim_start_matches('/'))
     } else {
         path
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::time::Instant;
+
+    use http::{HeaderMap, Method, Version};
+
+    use super::*;
+    use crate::metrics::Metrics;
+    use crate::tls::{Alpn, ClientCertificate, CoveredNames, Set};
+
+    /// A connection of a browser that asked for `sni`, and whether it has shown a certificate that is not let in.
+    fn connection(sni: &str, has_certificate: bool) -> Connection {
+        let client = ClientCertificate {
+            leaf: vec![0x30, 0].into(),
+            chain: vec![vec![0x30, 0].into()],
+        };
+        Connection {
+            id: 1,
+            peer: None,
+            tls: Some(TlsFacts {
+                sni: Some(sni.into()),
+                version: "TLSv1.3",
+                cipher: "",
+                alpn: Alpn::H2,
+                group: "",
+                resumed: false,
+                names: Arc::new(CoveredNames::everything()),
+                client: has_certificate.then(|| Arc::new(client)),
+            }),
+        }
+    }
+
+    /// Who came by a connection to another site, with the certificate for that one, was refused for good.
+    #[test]
+    fn a_certificate_for_another_site_is_asked_for_again() {
+        let text: String = ["open", "inner"]
+            .map(|name| {
+                format!(
+                    "[[site]]\nnames = \"{name}.example\"\ntls = \"local\"\n\
+                     upstream = \"http://127.0.0.1:1\"\n\
+                     [[site.route]]\npath = \"/admin\"\n"
+                )
+            })
+            .concat();
+        let mut config = sovereign_config::parse("t", &text, Path::new("/nowhere")).expect("valid");
+        config.sites[1].routes[0].client_ca = Some(vec![vec![0x30, 0]]);
+        let metrics = Metrics::new().expect("metrics");
+        let router = Router::new(&config, 1, |name| metrics.site(name), |_, _| None);
+        let certificates = Certificates::new(Set::default()).expect("no certificates");
+        let head = RequestHead {
+            method: Method::GET,
+            host: "inner.example".into(),
+            port: None,
+            target: "/admin".parse().expect("a path"),
+            version: Version::HTTP_2,
+            headers: HeaderMap::new(),
+            upgrade: false,
+            received: Instant::now(),
+        };
+        for (sni, has_certificate, wanted) in [
+            ("open.example", false, "other-site"),
+            ("open.example", true, "other-site"),
+            ("inner.example", false, "no-client-certificate"),
+            ("inner.example", true, "client-certificate"),
+        ] {
+            let connection = connection(sni, has_certificate);
+            let word = match router.route(&connection, &head, &certificates) {
+                Routed::Misdirected(word) => word,
+                Routed::Refused(_, _, refusal) => refusal.as_str(),
+                _ => "let in",
+            };
+            assert_eq!(word, wanted, "{sni} {has_certificate}");
+        }
     }
 }

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 pub use render::render;
 pub(crate) use render::{left, names, notices};
 pub use table::Look;
-pub(crate) use table::{Cell, Table, Tone};
+pub(crate) use table::{Cell, Table, Tone, printable};
 
 /// The whole daemon at one moment.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -56,12 +56,45 @@ pub struct SiteStatus {
     pub preset: Option<String>,
     /// How its connections are secured: `acme`, `local`, `files`, `off`.
     pub tls: String,
+    /// Whether plain HTTP answers until its first certificate is there, and it is not there yet.
+    #[serde(default)]
+    pub in_the_clear: bool,
     /// Requests answered since the start.
     pub requests: u64,
     /// The share of cacheable requests that the cache answered, 0 to 1; `None` before the first.
     pub hit_ratio: Option<f64>,
     /// What stands behind it.
     pub upstreams: Vec<UpstreamStatus>,
+}
+
+impl SiteStatus {
+    /// The site that has a name.
+    pub fn named<'a>(sites: &'a [Self], name: &str) -> Option<&'a Self> {
+        sites
+            .iter()
+            .find(|site| site.names.iter().any(|known| known == name))
+    }
+
+    /// The site that takes a host, as `Router::site` finds it.
+    pub fn taking<'a>(sites: &'a [Self], host: &str) -> Option<&'a Self> {
+        let below = || Self::named(sites, &format!("*.{}", host.split_once('.')?.1));
+        Self::named(sites, host)
+            .or_else(below)
+            .or_else(|| Self::named(sites, "*"))
+    }
+
+    /// The name under which a host that this site takes is served, as `Site::canonical` has it: its first
+    /// name, unless only a wildcard takes the host.
+    pub fn served_as<'a>(&'a self, host: &'a str) -> &'a str {
+        let is_name = self.names.iter().any(|name| name == host);
+        let first = self.names.first().filter(|name| !name.starts_with('*'));
+        first.filter(|_| is_name).map_or(host, String::as_str)
+    }
+
+    /// The scheme that its pages are served by.
+    pub fn scheme(&self) -> &'static str {
+        if self.tls == "off" { "http" } else { "https" }
+    }
 }
 
 /// One upstream of a site.
@@ -195,6 +228,7 @@ pub struct CacheStatus {
     /// (hits + stale) / (hits + stale + misses), 0 to 1; `None` before the first.
     pub hit_ratio: Option<f64>,
     /// The durable tier.
+    #[serde(default)]
     pub disk: DiskStatus,
 }
 
@@ -211,6 +245,7 @@ pub struct DiskStatus {
     /// Stored responses.
     pub objects: u64,
     /// What waits to be written; where nothing does, all that was stored before outlives the process.
+    #[serde(default)]
     pub waiting: u64,
     /// Responses that it did not take.
     pub not_stored: u64,

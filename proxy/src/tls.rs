@@ -15,6 +15,8 @@
 
 // How a byte stream becomes a TLS stream, and every reason why it does not.
 mod accept;
+// A client that asks nobody who a server is.
+mod anybody;
 // The local authority: its root, and the certificates it signs.
 mod authority;
 // One certificate with its key, read and checked.
@@ -73,6 +75,7 @@ use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::sign::CertifiedKey;
 
 pub use accept::{AcceptError, Alpn, TlsFacts, accept, answer_plain_http};
+pub use anybody::Anybody;
 pub use authority::root_pem;
 pub use certificate::{CertificateInfo, Source};
 pub use certificates::Certificates;

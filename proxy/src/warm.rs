@@ -30,6 +30,7 @@ use parking_lot::Mutex;
 
 use crate::admin::{Client, ClientError};
 use crate::cache::key::Key;
+use crate::causes;
 use crate::status::Status;
 
 use ask::{Asker, Cached, Found, Source, Trouble};
@@ -179,7 +180,7 @@ impl Tally {
         };
         report.failed += 1;
         let why = match &trouble {
-            Trouble::Lost(error) => chain(error),
+            Trouble::Lost(error) => causes::chain(error),
             trouble => trouble.to_string(),
         };
         match trouble {
@@ -200,16 +201,6 @@ impl Tally {
             why,
         });
     }
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(&format!(": {cause}"));
-        source = cause.source();
-    }
-    text
 }
 
 /// Pages that the site cannot give, after each other, until it is left in peace.

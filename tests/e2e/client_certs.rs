@@ -1,7 +1,5 @@
 //! Client certificates for a route, and which TLS a site speaks.
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,9 +9,9 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, ClientConnection, HandshakeKind};
 use sovereign_tests::client::{Body, client_config, whole};
-use sovereign_tests::lab::system_program;
 use sovereign_tests::origin::reply;
-use sovereign_tests::proxy::{said, site};
+use sovereign_tests::pebble::{Identity, vouch};
+use sovereign_tests::proxy::site;
 use sovereign_tests::wait::within;
 use sovereign_tests::{Lab, Origin, Proxy, Target};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -21,49 +19,26 @@ use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
 /// An authority of the operator's, and somebody it has given a certificate: a person, or the host of two sites.
-struct House {
-    /// The certificate of the authority.
-    ca: PathBuf,
-    cert: PathBuf,
-    key: PathBuf,
-}
+struct House(Identity);
 
 impl House {
     fn found(lab: &Lab, name: &str) -> Self {
-        let folder = lab.folder(name);
-        let (ca, ca_key) = (folder.join("ca.pem"), folder.join("ca-key.pem"));
-        let (cert, key) = (folder.join("cert.pem"), folder.join("key.pem"));
-        let (authority, bearer) = (
-            format!("/CN={name} authority"),
-            format!("/CN={name} bearer"),
-        );
-        openssl(&["-subj", &authority], &ca, &ca_key);
-        let names = "subjectAltName=DNS:open.test,DNS:inner.test";
-        let by = [
-            "-subj",
-            &bearer,
-            "-CA",
-            ca.to_str().expect("text"),
-            "-CAkey",
-            ca_key.to_str().expect("text"),
-            "-addext",
-            "basicConstraints=critical,CA:FALSE",
-            "-addext",
-            names,
-        ];
-        openssl(&by, &cert, &key);
-        Self { ca, cert, key }
+        Self(vouch(
+            &lab.folder(name),
+            name,
+            "DNS:open.test,DNS:inner.test",
+        ))
     }
 
     /// A route's keys.
     fn guards(&self, path: &str, more: &str) -> String {
-        let ca = self.ca.display();
+        let ca = self.0.ca.display();
         format!("[[site.route]]\npath = \"{path}\"\nclient_ca = \"{ca}\"\n{more}\n")
     }
 
     /// The certificate as RFC 9440 shows it.
     fn shown(&self) -> String {
-        let pem = std::fs::read_to_string(&self.cert).expect("it was written");
+        let pem = std::fs::read_to_string(&self.0.cert).expect("it was written");
         let base64: String = pem
             .lines()
             .filter(|line| !line.starts_with("---"))
@@ -72,31 +47,17 @@ impl House {
     }
 }
 
-fn openssl(more: &[&str], cert: &Path, key: &Path) {
-    let output = Command::new(system_program("openssl"))
-        .args(["req", "-x509", "-newkey", "ec", "-nodes", "-days", "30"])
-        .args(["-pkeyopt", "ec_paramgen_curve:P-256"])
-        .args(more)
-        .arg("-keyout")
-        .arg(key)
-        .arg("-out")
-        .arg(cert)
-        .output()
-        .expect("openssl starts");
-    assert!(output.status.success(), "{}", said(&output));
-}
-
 /// A client of a site, with or without a certificate.
 fn client(target: &Target, house: Option<&House>) -> ClientConfig {
     let mut config = client_config(target.roots.as_ref().expect("a TLS target"));
     let Some(house) = house else {
         return config;
     };
-    let chain = CertificateDer::pem_file_iter(&house.cert)
+    let chain = CertificateDer::pem_file_iter(&house.0.cert)
         .expect("it was written")
         .collect::<Result<_, _>>()
         .expect("PEM");
-    let key = PrivateKeyDer::from_pem_file(&house.key).expect("PEM");
+    let key = PrivateKeyDer::from_pem_file(&house.0.key).expect("PEM");
     let roots = target.roots.clone().expect("a TLS target");
     config = ClientConfig::builder_with_provider(config.crypto_provider().clone())
         .with_safe_default_protocol_versions()
@@ -318,9 +279,9 @@ async fn what_differs_by_certificate_is_stored_for_each() {
     let origin = origin().await;
     let (ours, theirs) = (House::found(&lab, "ours"), House::found(&lab, "theirs"));
     // Both authorities in one file.
-    let read = |house: &House| std::fs::read_to_string(&house.ca).expect("it was written");
+    let read = |house: &House| std::fs::read_to_string(&house.0.ca).expect("it was written");
     let both = read(&ours) + &read(&theirs);
-    std::fs::write(&ours.ca, both).expect("the folder is ours");
+    std::fs::write(&ours.0.ca, both).expect("the folder is ours");
     let routes = ours.guards("/shared", "cache = { enabled = true }");
     let proxy = Proxy::start(&lab, &site("app.test", &origin.url(), &routes)).await;
     let target = proxy.https("app.test");
@@ -380,7 +341,7 @@ async fn a_connection_to_one_site_opens_no_door_of_another() {
     let ours = House::found(&lab, "ours");
     let host = House::found(&lab, "host");
     let own = |name: &str, routes: &str| {
-        let (cert, key) = (host.cert.display(), host.key.display());
+        let (cert, key) = (host.0.cert.display(), host.0.key.display());
         let files = format!("tls = {{ cert = \"{cert}\", key = \"{key}\" }}");
         site(name, &origin.url(), routes).replace("tls = \"local\"", &files)
     };
@@ -389,7 +350,7 @@ async fn a_connection_to_one_site_opens_no_door_of_another() {
         + &own("inner.test", &ours.guards("/admin", ""));
     let proxy = Proxy::start(&lab, &sites).await;
     let address = proxy.https("local.test").address;
-    let open = Target::tls(address, "open.test", &host.ca);
+    let open = Target::tls(address, "open.test", &host.0.ca);
 
     let mut config = client(&open, Some(&ours));
     config.alpn_protocols = vec![b"h2".to_vec()];

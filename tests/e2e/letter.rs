@@ -276,6 +276,24 @@ async fn each<R>(
     );
 }
 
+/// Checks how long each answer of the origin's is reused: its status, its fields, and the seconds left.
+async fn reused<'a>(stage: &Stage, rows: impl IntoIterator<Item = (u16, &'a [&'a str], Reuse)>) {
+    each(
+        rows,
+        async |(status, lines, wanted)| {
+            same_reuse(stage.reuse(Say::status(*status, lines)).await?, *wanted)
+        },
+        |(status, lines, _)| format!("{status} {lines:?}"),
+    )
+    .await;
+}
+
+/// The same for a 200, on a stage of its own.
+async fn check(rows: &[(&[&str], Reuse)]) {
+    let rows = rows.iter().map(|(lines, wanted)| (200, *lines, *wanted));
+    reused(&Stage::open().await, rows).await;
+}
+
 fn ensure(holds: bool, what: impl Display) -> Result<(), String> {
     if holds { Ok(()) } else { Err(what.to_string()) }
 }

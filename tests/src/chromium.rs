@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
+use base64::prelude::{BASE64_STANDARD, Engine as _};
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
@@ -146,7 +147,7 @@ impl Chromium {
             )
             .await;
         let data = shot["data"].as_str().expect("a picture");
-        let png = base64(data);
+        let png = BASE64_STANDARD.decode(data).expect("base64");
         assert!(png.starts_with(b"\x89PNG"), "not a picture");
         if let Some(folder) = file.parent() {
             std::fs::create_dir_all(folder).expect("the folder can be made");
@@ -191,28 +192,4 @@ fn devtools(file: &Path) -> Result<(u16, String), String> {
     let port = lines.next().and_then(|port| port.parse().ok());
     port.zip(lines.next().map(str::to_owned))
         .ok_or_else(|| format!("half written: {text:?}"))
-}
-
-fn base64(text: &str) -> Vec<u8> {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut bytes = Vec::with_capacity(text.len() / 4 * 3);
-    let (mut bits, mut count) = (0u32, 0);
-    for letter in text.bytes().take_while(|byte| *byte != b'=') {
-        let value = ALPHABET.iter().position(|known| *known == letter);
-        bits = (bits << 6) | value.expect("base64") as u32;
-        count += 6;
-        if count >= 8 {
-            count -= 8;
-            bytes.push((bits >> count) as u8);
-        }
-    }
-    bytes
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn base64_is_undone() {
-        assert_eq!(super::base64("aGVsbG8="), b"hello");
-    }
 }

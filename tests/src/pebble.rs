@@ -244,19 +244,25 @@ impl Identity {
 
 /// The same for another host.
 pub fn certify(folder: &Path, host: &str) -> Identity {
+    vouch(folder, "the lab", &format!("DNS:{host},IP:127.0.0.1"))
+}
+
+/// The authority `who`, and somebody whom it vouches for, with these subject alternative names.
+pub fn vouch(folder: &Path, who: &str, names: &str) -> Identity {
     let file = |name: &str| folder.join(name);
     let text = |path: &Path| path.to_str().expect("the path is text").to_owned();
     let (ca, ca_key) = (file("ca.pem"), file("ca-key.pem"));
     let (cert, key) = (file("cert.pem"), file("key.pem"));
-    openssl(&["-subj", "/CN=the lab"], &ca, &ca_key);
-    let names = format!("subjectAltName=DNS:{host},IP:127.0.0.1");
+    openssl(&["-subj", &format!("/CN={who}")], &ca, &ca_key);
+    let subject = format!("/CN={who}'s");
+    let names = format!("subjectAltName={names}");
     let by = [
         "-CA",
         &text(&ca),
         "-CAkey",
         &text(&ca_key),
         "-subj",
-        "/CN=the lab's",
+        &subject,
     ];
     let what = [
         "-addext",

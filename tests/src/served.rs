@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64::prelude::{BASE64_STANDARD, Engine as _};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
@@ -75,7 +76,7 @@ impl Served {
 
     /// As PEM.
     pub fn pem(&self) -> String {
-        let text = base64(&self.der);
+        let text = BASE64_STANDARD.encode(&self.der);
         let lines: Vec<_> = text
             .as_bytes()
             .chunks(64)
@@ -116,24 +117,6 @@ pub async fn served(address: SocketAddr, host: &str) -> Result<Served, String> {
     Ok(Served::read(first, chain.len()))
 }
 
-/// RFC 4648, section 4.
-fn base64(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::new();
-    for three in bytes.chunks(3) {
-        let at = |index: usize| u32::from(*three.get(index).unwrap_or(&0));
-        let number = at(0) << 16 | at(1) << 8 | at(2);
-        for digit in 0..4 {
-            let digit = match digit <= three.len() {
-                true => DIGITS[(number >> (18 - 6 * digit)) as usize & 63],
-                false => b'=',
-            };
-            text.push(char::from(digit));
-        }
-    }
-    text
-}
-
 fn name(name: &GeneralName<'_>) -> Option<String> {
     match name {
         GeneralName::DNSName(name) => Some((*name).to_owned()),
@@ -145,7 +128,8 @@ fn name(name: &GeneralName<'_>) -> Option<String> {
     }
 }
 
-/// Takes any certificate, as long as the server has its key.
+/// Takes any certificate, as long as the server has its key. Not the daemon's `tls::Anybody`: the harness looks at
+/// the daemon from outside, and is not built anew whenever that changes.
 #[derive(Debug)]
 struct Anybody(Arc<CryptoProvider>);
 
@@ -195,20 +179,3 @@ impl ServerCertVerifier for Anybody {
 }
 
 const PATIENCE: Duration = Duration::from_secs(20);
-
-#[cfg(test)]
-mod tests {
-    use super::base64;
-
-    #[test]
-    fn base64_is_that_of_the_rfc() {
-        for (bytes, text) in [
-            ("", ""),
-            ("f", "Zg=="),
-            ("fo", "Zm8="),
-            ("foobar", "Zm9vYmFy"),
-        ] {
-            assert_eq!(base64(bytes.as_bytes()), text);
-        }
-    }
-}

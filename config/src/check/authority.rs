@@ -19,7 +19,7 @@ impl Check<'_, '_> {
     pub(super) fn authorities(&mut self, raw: &raw::File) -> Vec<model::Ca> {
         let key = Key::root().key("acme");
         let Some(list) = raw.acme.as_ref() else {
-            return vec![public(false)];
+            return vec![public()];
         };
         if list.is_empty() && !self.problems.is_incomplete(&key) {
             let hint = "without the key, it is Let's Encrypt";
@@ -118,14 +118,14 @@ impl Check<'_, '_> {
     }
 }
 
-/// The authority of those who name none.
-fn public(agreed: bool) -> model::Ca {
+/// The authority of those who name none, which nobody has agreed to yet.
+fn public() -> model::Ca {
     model::Ca {
         directory: LETS_ENCRYPT.to_owned(),
         roots: None,
         staging: Some(LETS_ENCRYPT_STAGING.to_owned()),
         profile: None,
         eab: None,
-        agreed,
+        agreed: false,
     }
 }

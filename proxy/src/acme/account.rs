@@ -19,6 +19,7 @@ use super::ca::{Ca, Directory};
 use super::failure::{self, Failure, Outcome};
 use super::http::Session;
 use super::jws::{self, AccountKey};
+use crate::causes;
 
 /// An account as it lies on disk.
 #[derive(Serialize, Deserialize)]
@@ -211,7 +212,7 @@ async fn write(ca: &Ca, file: &File) -> Result<(), Failure> {
 }
 
 fn ours(error: &dyn std::error::Error) -> Failure {
-    Failure::new(Outcome::Ours, failure::chain(error))
+    Failure::new(Outcome::Ours, causes::chain(error))
 }
 
 fn file_name(ca: &Ca) -> String {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
@@ -28,9 +29,12 @@ pub(super) struct Ca {
     /// The host of its directory, with the port where it is not 443.
     pub name: String,
     pub store: Arc<dyn Store>,
+    /// Its terms were agreed to by a word.
+    agreed: AtomicBool,
     /// One account is made at a time.
     pub account: tokio::sync::Mutex<()>,
     clock: Arc<Clock>,
+    /// Where the system says whom to trust.
     tls: OnceCell<Arc<ClientConfig>>,
     rest: Mutex<Rest>,
     terms: Mutex<Option<String>>,
@@ -82,6 +86,7 @@ impl Ca {
             config,
             store,
             clock,
+            agreed: AtomicBool::new(false),
             account: tokio::sync::Mutex::default(),
             tls: OnceCell::new(),
             rest: Mutex::default(),
@@ -96,7 +101,19 @@ impl Ca {
             staging: None,
             ..self.config.clone()
         };
-        Some(Self::new(config, self.store.clone(), self.clock.clone()))
+        let staging = Self::new(config, self.store.clone(), self.clock.clone());
+        staging.set_agreed(self.agreed.load(Ordering::Relaxed));
+        Some(staging)
+    }
+
+    /// Whether its terms are agreed to, in the configuration or by a word.
+    pub fn is_agreed(&self) -> bool {
+        self.config.agreed || self.agreed.load(Ordering::Relaxed)
+    }
+
+    /// Whether its terms were agreed to by a word: what lies on disk is not read again for each look.
+    pub fn set_agreed(&self, agreed: bool) {
+        self.agreed.store(agreed, Ordering::Relaxed);
     }
 
     /// Whether it sees names as the world does.
@@ -111,13 +128,7 @@ impl Ca {
 
     /// Asks it what it offers; the session goes on from there.
     pub async fn open(&self) -> Result<(Session, Directory), Failure> {
-        let roots = self.config.roots.clone();
-        let tls = self.tls.get_or_try_init(|| async {
-            let trust = tokio::task::spawn_blocking(move || trust::trust(roots.as_deref())).await;
-            let trust = trust.map_err(|error| Failure::new(Outcome::Ours, error.to_string()))?;
-            trust.map_err(|error| Failure::of_http(&error, "reading its roots"))
-        });
-        let session = Session::new(tls.await?.clone(), self.clock.clone());
+        let session = Session::new(self.tls().await?, self.clock.clone());
         let url = &self.config.directory;
         let step = "asking for its directory";
         let answer = session.get(url).await;
@@ -136,6 +147,21 @@ impl Ca {
             .clone_from(&directory.meta.terms_of_service);
         session.remember_directory(url, answer.into_body());
         Ok((session, directory))
+    }
+
+    /// Whom its server is trusted by. The operator's file is read each time: it may have been replaced.
+    async fn tls(&self) -> Result<Arc<ClientConfig>, Failure> {
+        let roots = self.config.roots.clone();
+        let is_named = roots.is_some();
+        let read = || async {
+            let trust = tokio::task::spawn_blocking(move || trust::trust(roots.as_deref())).await;
+            let trust = trust.map_err(|error| Failure::new(Outcome::Ours, error.to_string()))?;
+            trust.map_err(|error| Failure::of_http(&error, "reading its roots"))
+        };
+        match is_named {
+            true => read().await,
+            false => Ok(self.tls.get_or_try_init(read).await?.clone()),
+        }
     }
 
     /// When it wants a certificate renewed (RFC 9773). `None`: it does not say.
@@ -269,6 +295,28 @@ mod tests {
         assert_eq!(read(&script).map(|(_, why)| why), Some(None));
         assert!(read(&good.replace("-03T", "-01T")).is_none(), "upside down");
         assert!(read("{}").is_none() && read("<html>").is_none());
+    }
+
+    /// A new root was seen at the next start only.
+    #[tokio::test]
+    async fn a_file_of_roots_is_read_again() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let roots = folder.path().join("roots.pem");
+        let signed = rcgen::generate_simple_self_signed(vec!["ca.example".to_owned()]);
+        std::fs::write(&roots, signed.expect("signed").cert.pem()).expect("written");
+        let store = crate::acme::store::open(folder.path(), None);
+        let config = model::Ca {
+            directory: "https://127.0.0.1:1/directory".to_owned(),
+            roots: Some(roots.clone()),
+            staging: None,
+            profile: None,
+            eab: None,
+            agreed: true,
+        };
+        let ca = Ca::new(config, store.await.expect("opens"), Arc::new(Clock::new()));
+        ca.tls().await.expect("a root");
+        std::fs::write(&roots, "damaged").expect("written");
+        assert!(ca.tls().await.is_err());
     }
 
     #[test]

@@ -22,6 +22,7 @@ use std::sync::Arc;
 use sovereign_config::model::{Certificates, Challenge, Listen};
 
 use super::answers::{Answer, Answers, Put, PutError};
+use super::jws;
 use crate::tls::Wanted;
 use choose::Here;
 use reach::{Door, Reach, Reacher};
@@ -180,7 +181,7 @@ impl Prover {
                     .map_err(|_| ProveError::Impossible("a SHA-256 digest has 32 bytes"))?,
             },
             Challenge::Dns01 => {
-                let value = data_encoding::BASE64URL_NOPAD.encode(digest);
+                let value = jws::base64(digest);
                 return Ok(self.records()?.add("_acme-challenge", name, &value).await?);
             }
             Challenge::DnsPersist01 => {

@@ -85,8 +85,8 @@ impl Clock {
     }
 }
 
-/// A small skew is the network's delay, and nothing that a certificate's dates feel.
-fn corrected(now: SystemTime, skew: Option<i64>) -> SystemTime {
+/// A clock put right by what authorities say. A small skew is the network's delay, and nothing that a certificate's dates feel.
+pub(crate) fn corrected(now: SystemTime, skew: Option<i64>) -> SystemTime {
     let skew = skew.filter(|skew| skew.unsigned_abs() >= FELT).unwrap_or(0);
     let by = Duration::from_secs(skew.unsigned_abs());
     let corrected = if skew < 0 {

@@ -7,17 +7,17 @@ use tokio::time::Instant;
 use super::ca::Ca;
 use super::entry::{Entry, Reason, date};
 use super::keeper::Acme;
-use super::notes::skewed;
 use super::plan::Plan;
 use super::report::{Attempts, Authority, CertificateReport, DryRun, Report, Standing};
 use super::terms;
+use crate::causes;
 use crate::tls::wanted::Wanted;
 
 impl Acme {
     /// Everything at this moment.
     pub fn report(&self) -> Report {
         let plan = self.plan.load();
-        let agreed = plan.cas.iter().any(|ca| self.is_agreed(ca));
+        let agreed = plan.cas.iter().any(|ca| ca.is_agreed());
         let (now, confirmed) = (self.clock.now(), self.clock.is_confirmed());
         let entries = self.entries.lock();
         let certificates = entries
@@ -36,17 +36,11 @@ impl Acme {
             });
         Report {
             certificates,
-            authorities: plan.cas.iter().map(|ca| self.authority(ca)).collect(),
+            authorities: plan.cas.iter().map(|ca| authority(ca)).collect(),
             attempts: attempts.collect(),
             skew: self.clock.skew(),
             store_trouble: self.store.trouble(),
         }
-    }
-
-    /// What to say of this machine's clock; `None`: nothing.
-    pub fn clock_trouble(&self) -> Option<String> {
-        let skew = self.clock.skew()?;
-        (skew.unsigned_abs() >= super::clock::TOLD).then(|| skewed(skew))
     }
 
     /// Has the certificates of these names ordered now, or all; returns when that is done, or goes on without
@@ -127,7 +121,13 @@ impl Acme {
         let (state, url) = (self.state.clone(), directory.to_owned());
         let kept = tokio::task::spawn_blocking(move || terms::agree(&state, &url)).await;
         let kept = kept.map_err(|error| error.to_string())?;
-        kept.map_err(|error| super::failure::chain(&error))?;
+        kept.map_err(|error| causes::chain(&error))?;
+        // A reload meanwhile may have put another one in its place.
+        for ca in &self.plan.load().cas {
+            if ca.config.directory == directory {
+                ca.set_agreed(true);
+            }
+        }
         for entry in &mut *self.entries.lock() {
             entry.waiting = None;
             entry.next = None;
@@ -137,13 +137,6 @@ impl Acme {
             "the terms of {} are agreed to; certificates are ordered now",
             ca.name
         ))
-    }
-
-    /// The authorities whose terms are not agreed to.
-    pub fn not_agreed(&self) -> Vec<String> {
-        let plan = self.plan.load();
-        let open = plan.cas.iter().filter(|ca| !self.is_agreed(ca));
-        open.map(|ca| ca.config.directory.clone()).collect()
     }
 
     fn have_ended(&self, targets: &[(Box<str>, u64)]) -> bool {
@@ -172,17 +165,17 @@ impl Acme {
             .filter(|entry| names.is_empty() || names.iter().any(|name| is_of(entry, name)));
         Ok(chosen.map(|entry| entry.wanted.clone()).collect())
     }
+}
 
-    fn authority(&self, ca: &Ca) -> Authority {
-        let rest = ca.rest();
-        Authority {
-            directory: ca.config.directory.clone(),
-            name: ca.name.clone(),
-            agreed: self.is_agreed(ca),
-            terms: ca.terms(),
-            trouble: rest.until.and(rest.text),
-            until: rest.until.map(wall),
-        }
+fn authority(ca: &Ca) -> Authority {
+    let rest = ca.rest();
+    Authority {
+        directory: ca.config.directory.clone(),
+        name: ca.name.clone(),
+        agreed: ca.is_agreed(),
+        terms: ca.terms(),
+        trouble: rest.until.and(rest.text),
+        until: rest.until.map(wall),
     }
 }
 
@@ -207,11 +200,8 @@ fn of(
         directory: have.map(|have| have.about.directory.clone()),
         challenge: have.and_then(|have| have.about.challenge.clone()),
         profile: have.and_then(|have| have.about.profile.clone()),
-        obtained: have.map(|have| {
-            SystemTime::UNIX_EPOCH + Duration::from_secs(have.about.obtained.min(LATEST))
-        }),
+        obtained: have.map(|have| have.about.obtained_at()),
         not_after: have.map(|have| have.facts.not_after),
-        days_left: have.map(|have| days_left(have.facts.not_after, now)),
         due: entry.due(),
         window: window.map(|window| (window.start, window.end)),
         explanation: entry
@@ -276,20 +266,10 @@ fn text(entry: &Entry, reason: Option<&Reason>, standing: Standing, plan: &Plan)
     }
 }
 
-fn days_left(not_after: SystemTime, now: SystemTime) -> i64 {
-    let days = |by: Duration| i64::try_from(by.as_secs() / DAY).unwrap_or(i64::MAX);
-    match not_after.duration_since(now) {
-        Ok(left) => days(left),
-        Err(past) => -days(past.duration()) - 1,
-    }
-}
-
 /// A moment that lies ahead, by the wall clock.
 fn wall(at: Instant) -> SystemTime {
     SystemTime::now() + at.saturating_duration_since(Instant::now())
 }
 
-const DAY: u64 = 24 * 60 * 60;
 /// How long a command waits for orders.
 const WAITED: Duration = Duration::from_secs(90);
-const LATEST: u64 = 253_402_300_799;

@@ -2,9 +2,9 @@
 //! by values alone; the loop acts.
 
 use std::collections::HashMap;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
-use sovereign_config::model::KeyKind;
+use sovereign_config::model::{Challenge, KeyKind};
 use time::OffsetDateTime;
 use tokio::time::Instant;
 
@@ -18,6 +18,8 @@ use crate::tls::wanted::Wanted;
 pub(super) struct Entry {
     pub wanted: Wanted,
     pub have: Option<Have>,
+    /// What was issued and is not written yet; none is ordered meanwhile.
+    pub issued: Option<Issued>,
     /// When its authority wants it renewed.
     pub renewal: Option<Renewal>,
     /// When to ask it; `None`: at once.
@@ -40,8 +42,8 @@ pub(super) struct Entry {
     pub ended: u64,
 }
 
-/// What is there.
-#[derive(Debug, Clone)]
+/// What is there. Nothing shows it whole: it has a key.
+#[derive(Clone)]
 pub(super) struct Have {
     pub about: About,
     pub facts: Facts,
@@ -49,6 +51,15 @@ pub(super) struct Have {
     pub replace: Option<String>,
     /// Its key, for one that is pinned.
     pub key_pem: String,
+}
+
+/// What was issued, and what is said of it once it is written.
+#[derive(Clone)]
+pub(super) struct Issued {
+    pub kept: Kept,
+    pub challenge: Option<Challenge>,
+    pub what: What,
+    pub text: String,
 }
 
 /// Why a certificate is ordered.
@@ -64,7 +75,7 @@ pub(super) enum Reason {
     Changed(String),
     /// Its time has come.
     Time,
-    /// The operator wants it.
+    /// The operator wants it, or it is there and only to be written.
     Asked,
 }
 
@@ -84,6 +95,7 @@ impl Entry {
         Self {
             wanted,
             have: None,
+            issued: None,
             renewal: None,
             look: None,
             running: false,
@@ -116,7 +128,7 @@ impl Entry {
         let Some(have) = &self.have else {
             return Some(Reason::Missing);
         };
-        if self.asked {
+        if self.asked || self.issued.is_some() {
             return Some(Reason::Asked);
         }
         if let Some(why) = &have.replace {
@@ -141,7 +153,8 @@ impl Entry {
     /// Whether it must be had though the shared store cannot be reached.
     pub fn is_urgent(&self, now: SystemTime) -> bool {
         let urgent = |have: &Have| when::is_urgent(have.facts.life(), now);
-        self.asked || self.have.as_ref().is_none_or(urgent)
+        // What is issued already needs no right to order.
+        self.asked || self.issued.is_some() || self.have.as_ref().is_none_or(urgent)
     }
 }
 
@@ -158,7 +171,7 @@ impl Life for Facts {
 
 /// What lies in the store, looked at. `None`: nothing that could be served.
 pub(super) fn look_at(kept: &Kept, wanted: &Wanted, now: SystemTime) -> Option<Have> {
-    let obtained = UNIX_EPOCH + Duration::from_secs(kept.about.obtained.min(LATEST));
+    let obtained = kept.about.obtained_at();
     // As it was meant when it was had: what is wanted now comes second.
     let meant = |key| Wanted {
         names: match kept.about.names.is_empty() {
@@ -194,11 +207,10 @@ pub(super) fn date(when: SystemTime) -> String {
     OffsetDateTime::from(when).date().to_string()
 }
 
-/// The end of the year 9999.
-const LATEST: u64 = 253_402_300_799;
-
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, UNIX_EPOCH};
+
     use super::*;
     use crate::acme::when::Window;
 

@@ -8,6 +8,7 @@ use sovereign_config::model::Challenge;
 
 use super::http::Session;
 use super::trust::HttpError;
+use crate::causes;
 
 /// What came of asking an authority.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -30,7 +31,8 @@ pub enum Outcome {
     Unfit,
     /// Nothing was asked: no challenge can work.
     Blocked,
-    /// Nothing was asked: something here is in the way, as a disk that is full.
+    /// Something here is in the way, as a disk that is full: before anything was asked, or what was
+    /// issued cannot be kept.
     Ours,
 }
 
@@ -113,7 +115,7 @@ impl Failure {
             HttpError::Roots { .. } | HttpError::Setup(_) => Outcome::Ours,
             _ => Outcome::Down,
         };
-        Self::new(outcome, format!("{step}: {}", chain(error)))
+        Self::new(outcome, format!("{step}: {}", causes::chain(error)))
     }
 
     /// An answer without a problem document.
@@ -174,17 +176,6 @@ pub(super) fn words(problem: &Problem) -> String {
         .map(|c| if c.is_control() { ' ' } else { c })
         .take(MOST_WORDS)
         .collect()
-}
-
-/// An error and what caused it.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(&format!(": {cause}"));
-        source = cause.source();
-    }
-    text
 }
 
 const MOST_SUBPROBLEMS: usize = 5;

@@ -207,9 +207,9 @@ pub(super) fn described(event: &Event) -> String {
     text
 }
 
-/// The id of an event: the same in every rendering of the same history.
+/// The id of an event: the same in every rendering of the same history, and when it was said again.
 pub(super) fn event_id(event: &Event) -> String {
-    let at = event.at.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let at = event.first.duration_since(UNIX_EPOCH).unwrap_or_default();
     let at = at.as_millis().to_string();
     stable_id(&["event", &at, &event.id, event.what.as_str(), &event.text])
 }
@@ -347,6 +347,7 @@ pub(super) mod tests {
     pub(in crate::acme) fn failed() -> Event {
         Event {
             at: at(61),
+            first: at(61),
             id: "www.example.org".into(),
             names: vec!["www.example.org".into()],
             what: What::Failed,

@@ -16,8 +16,10 @@ use crate::tls::disk;
 /// Something that happened to a certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
-    /// When.
+    /// When; of one that was said again and again, the last time.
     pub at: SystemTime,
+    /// The first time: what an event is known by stays while `at` moves.
+    pub first: SystemTime,
     /// The certificate's id; empty where it concerns none.
     pub id: Box<str>,
     /// Its names.
@@ -130,14 +132,15 @@ impl History {
 }
 
 impl State {
-    fn add(&mut self, event: Event) {
+    fn add(&mut self, mut event: Event) {
         let same = |old: &Event| {
             (&old.id, old.what, &old.directory, &old.text)
                 == (&event.id, event.what, &event.directory, &event.text)
         };
         let last = self.events.iter().rposition(|old| old.id == event.id);
-        if let Some(last) = last.filter(|last| same(&self.events[*last])) {
-            self.events.remove(last);
+        let again = last.filter(|last| same(&self.events[*last]));
+        if let Some(old) = again.and_then(|last| self.events.remove(last)) {
+            event.first = old.first;
         }
         self.events.push_back(event);
         while self.events.len() > MOST {
@@ -202,6 +205,9 @@ fn bounded(mut event: Event) -> Event {
 struct Written {
     /// Milliseconds since 1970.
     at: u64,
+    /// As `at`; absent where an older version wrote it.
+    #[serde(default)]
+    first: Option<u64>,
     id: Box<str>,
     names: Vec<String>,
     what: What,
@@ -212,9 +218,9 @@ struct Written {
 
 impl From<&Event> for Written {
     fn from(event: &Event) -> Self {
-        let since = event.at.duration_since(UNIX_EPOCH).unwrap_or_default();
         Self {
-            at: since.as_millis().try_into().unwrap_or(LATEST),
+            at: milliseconds(event.at),
+            first: Some(milliseconds(event.first)),
             id: event.id.clone(),
             names: event.names.clone(),
             what: event.what,
@@ -225,16 +231,23 @@ impl From<&Event> for Written {
     }
 }
 
+fn milliseconds(time: SystemTime) -> u64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    since.as_millis().try_into().unwrap_or(LATEST)
+}
+
 impl From<Written> for Event {
     fn from(written: Written) -> Self {
         let name = written.challenge.as_deref();
+        let time = |at: u64| UNIX_EPOCH + Duration::from_millis(at.min(LATEST));
         Self {
-            at: UNIX_EPOCH + Duration::from_millis(written.at.min(LATEST)),
+            at: time(written.at),
+            first: time(written.first.unwrap_or(written.at)),
             id: written.id,
             names: written.names,
             what: written.what,
             directory: written.directory,
-            challenge: CHALLENGES
+            challenge: Challenge::ALL
                 .into_iter()
                 .find(|one| Some(challenge_name(*one)) == name),
             text: written.text,
@@ -261,25 +274,22 @@ const MOST_NAMES: usize = 100;
 const MOST_FILE: u64 = 32 << 20;
 /// The end of the year 9999, in milliseconds.
 const LATEST: u64 = 253_402_300_799_000;
-const CHALLENGES: [Challenge; 4] = [
-    Challenge::Http01,
-    Challenge::TlsAlpn01,
-    Challenge::Dns01,
-    Challenge::DnsPersist01,
-];
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::acme::feed::event_id;
 
     fn event(number: u64, text: &str) -> Event {
+        let at = UNIX_EPOCH + Duration::from_millis(1_767_225_600_123 + number);
         Event {
-            at: UNIX_EPOCH + Duration::from_millis(1_767_225_600_123 + number),
+            at,
+            first: at,
             id: format!("{}.example", number % 3).into(),
             names: vec!["www.example.org".into(), "*.example.org".into()],
             what: What::Renewed,
             directory: Some("https://ca.example/directory".into()),
-            challenge: CHALLENGES.get((number % 5) as usize).copied(),
+            challenge: Challenge::ALL.get((number % 5) as usize).copied(),
             text: text.into(),
         }
     }
@@ -345,8 +355,13 @@ mod tests {
         history.note(event(1, "the authority is down"));
         history.note(event(9, "it answers again"));
         history.note(event(12, "the authority is down"));
-        let at: Vec<_> = history.list().into_iter().map(|one| one.at).collect();
+        let list = history.list();
+        let at: Vec<_> = list.iter().map(|one| one.at).collect();
         assert_eq!(at, [6, 1, 9, 12].map(|number| event(number, "").at));
+        // A reader knows it again while its time moves.
+        let first: Vec<_> = list.iter().map(|one| one.first).collect();
+        assert_eq!(first, [0, 1, 9, 12].map(|number| event(number, "").at));
+        assert_eq!(event_id(&list[0]), event_id(&event(0, &list[0].text)));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use http::header::{DATE, HOST, RETRY_AFTER, USER_AGENT};
 use http::{HeaderMap, HeaderValue, Request, Response, Uri};
-use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
+use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use instant_acme::{BodyWrapper, BytesResponse, HttpClient};
@@ -163,7 +163,7 @@ impl Session {
         let body = Limited::new(body, MOST_BYTES).collect().await;
         let body = body.map_err(|error| match error.downcast::<hyper::Error>() {
             Ok(error) => broken(*error),
-            Err(error) if error.is::<LengthLimitError>() => HttpError::TooLarge,
+            // The bound is the only other one.
             Err(_) => HttpError::TooLarge,
         })?;
         *self.0.idle.lock() = Some((place, sender));

@@ -8,13 +8,14 @@ use sovereign_config::model::Challenge;
 
 use super::ca::Ca;
 use super::challenge::{Options, Prover};
-use super::entry::{Have, Reason, date};
-use super::failure::{self, Failure, Outcome};
+use super::entry::{Have, Issued, Reason, date};
+use super::failure::{Failure, Outcome};
 use super::history::challenge_name;
 use super::keeper::Acme;
 use super::order::{self, Asked, Obtained};
 use super::run::sum;
 use super::ways::blocked;
+use crate::causes;
 use crate::tls::kept::{self, About, Facts, Kept, judge};
 use crate::tls::wanted::Wanted;
 
@@ -39,24 +40,76 @@ impl Acme {
         reason: &Reason,
         failures: &[(Arc<Ca>, Failure)],
     ) -> Result<(), Failure> {
+        self.has_room().await?;
         let obtained = self.ask(ask).await?;
         let challenge = obtained.challenge;
         let judged = self.judged(ask.ca, ask.wanted, obtained);
         let count = |failure: &Failure| self.count(ask.ca, challenge, failure.outcome);
         let (kept, facts) = judged.inspect_err(count)?;
-        let content = kept.to_pem();
-        let written = self
-            .store
-            .write(&kept::name(&ask.wanted.id), content.as_bytes())
-            .await;
-        written.map_err(|error| Failure::new(Outcome::Ours, failure::chain(&error)))?;
         self.count(ask.ca, challenge, Outcome::Issued);
-        self.written.notify_one();
         self.tell_of_skew();
         let text = self.story(ask, reason, challenge, &facts, failures);
-        tracing::info!(names = ask.wanted.names.join(", "), "{text}");
-        self.note(ask.wanted, reason.what(), Some(ask.ca), challenge, text);
+        let what = reason.what();
+        let issued = Issued {
+            kept,
+            challenge,
+            what,
+            text,
+        };
+        self.put(ask.wanted, ask.ca, issued).await
+    }
+
+    /// Whether what will be issued could be written: each order counts against the authority's limits.
+    async fn has_room(&self) -> Result<(), Failure> {
+        let written = match self.store.write(ROOM, &[0; ROOM_BYTES]).await {
+            Ok(()) => self.store.remove(ROOM).await,
+            failed => failed,
+        };
+        written.map_err(|error| Failure::new(Outcome::Ours, causes::chain(&error)))
+    }
+
+    /// Writes what was issued. It is held until that has succeeded, however the attempt ends.
+    pub(super) async fn put(
+        &self,
+        wanted: &Wanted,
+        ca: &Ca,
+        issued: Issued,
+    ) -> Result<(), Failure> {
+        self.hold(&wanted.id, Some(issued.clone()));
+        let (name, content) = (kept::name(&wanted.id), issued.kept.to_pem());
+        let written = self.store.write(&name, content.as_bytes()).await;
+        written.map_err(|error| {
+            let why = causes::chain(&error);
+            let text = format!("a certificate was issued and waits to be written: {why}");
+            Failure::new(Outcome::Ours, text)
+        })?;
+        self.hold(&wanted.id, None);
+        self.written.notify_one();
+        tracing::info!(names = wanted.names.join(", "), "{}", issued.text);
+        self.note(wanted, issued.what, Some(ca), issued.challenge, issued.text);
         Ok(())
+    }
+
+    fn hold(&self, id: &str, issued: Option<Issued>) {
+        let mut entries = self.entries.lock();
+        if let Some(entry) = entries.iter_mut().find(|entry| &*entry.wanted.id == id) {
+            entry.issued = issued;
+        }
+    }
+
+    /// What was issued before and is still to be written, with who issued it; what the configuration does
+    /// not ask for any more is let go.
+    pub(super) fn held(&self, wanted: &Wanted, cas: &[Arc<Ca>]) -> Option<(Arc<Ca>, Issued)> {
+        let mut entries = self.entries.lock();
+        let mut entries = entries.iter_mut();
+        let entry = entries.find(|entry| entry.wanted.id == wanted.id)?;
+        let issued = entry.issued.take()?;
+        let about = &issued.kept.about;
+        let ca = cas
+            .iter()
+            .find(|ca| ca.config.directory == about.directory)?;
+        judge(&issued.kept, wanted, self.clock.now()).ok()?;
+        Some((ca.clone(), issued))
     }
 
     /// Where a certificate came from, and why.
@@ -177,5 +230,9 @@ fn asked<'a>(ask: &Ask<'a>, tried: &'a HashSet<(String, Challenge)>) -> Asked<'a
 /// within half a minute.
 const PATIENCE: Duration = Duration::from_secs(20);
 const PATIENCE_WITH_THE_LAST: Duration = Duration::from_secs(120);
+/// Where certificates lie: what stands in the way of one stands in the way of this.
+const ROOM: &str = "certs/acme/room";
+/// More than a chain with its key.
+const ROOM_BYTES: usize = 32 * 1024;
 /// Each is an order that the authority counts as failed.
 const MOST_TRIED: usize = 4;

@@ -17,7 +17,6 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::answers::Answers;
-use super::ca::Ca;
 use super::challenge::Prover;
 use super::clock::{Clock, TOLD};
 use super::entry::{Entry, Reason, look_at};
@@ -25,7 +24,7 @@ use super::failure::Outcome;
 use super::history::{Event, History, What};
 use super::plan::Plan;
 use super::store::Store;
-use super::{terms, when};
+use super::when;
 use crate::tls::kept::{self, Kept};
 
 /// Called after a certificate was written: puts what lies in the state folder in force.
@@ -145,11 +144,6 @@ impl Acme {
         self.wake.notify_one();
     }
 
-    /// Whether its terms are agreed to, in the configuration or by a word.
-    pub(super) fn is_agreed(&self, ca: &Ca) -> bool {
-        ca.config.agreed || terms::is_agreed(&self.state, &ca.config.directory)
-    }
-
     async fn install(self: Arc<Self>, installed: Installed) {
         loop {
             self.written.notified().await;
@@ -184,8 +178,10 @@ impl Acme {
     }
 
     pub(super) fn note_clock(&self, text: String) {
+        let now = self.clock.now();
         self.history.note(Event {
-            at: self.clock.now(),
+            at: now,
+            first: now,
             id: "".into(),
             names: Vec::new(),
             what: What::Clock,

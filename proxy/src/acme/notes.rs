@@ -33,8 +33,10 @@ impl Acme {
         challenge: Option<Challenge>,
         text: String,
     ) {
+        let now = self.clock.now();
         self.history.note(Event {
-            at: self.clock.now(),
+            at: now,
+            first: now,
             id: wanted.id.clone(),
             names: wanted.names.clone(),
             what,

@@ -12,7 +12,7 @@ use super::challenge::Prover;
 use super::entry::Entry;
 use super::history::{Event, What};
 use super::keeper::Acme;
-use super::when;
+use super::{terms, when};
 use crate::tls::kept::About;
 use crate::tls::wanted::wanted;
 
@@ -25,15 +25,18 @@ pub(super) struct Plan {
 
 impl Acme {
     /// Takes a configuration: at the start and after each reload. What is under way for a certificate that
-    /// is wanted as before goes on; an authority that is named as before keeps what is known of it.
+    /// is wanted as before goes on; an authority that is named as before keeps what is known of it. Reads a
+    /// small file.
     pub fn take(&self, config: &model::Proxy) {
         let before = self.plan.load();
         let cas = config.acme.iter().map(|ca| {
             let known = before.cas.iter().find(|known| known.config == *ca);
-            known.cloned().unwrap_or_else(|| {
+            let ca = known.cloned().unwrap_or_else(|| {
                 let (store, clock) = (self.store.clone(), self.clock.clone());
                 Arc::new(Ca::new(ca.clone(), store, clock))
-            })
+            });
+            ca.set_agreed(terms::is_agreed(&self.state, &ca.config.directory));
+            ca
         });
         let prover = Prover::new(&config.certificates, &config.listen, self.answers.clone());
         let plan = Plan {
@@ -47,13 +50,14 @@ impl Acme {
             .map(|ca| &ca.config)
             .ne(before.cas.iter().map(|ca| &ca.config));
         self.plan.store(Arc::new(plan));
+        let events = self.history.list();
         let mut entries = self.entries.lock();
         let mut old = std::mem::take(&mut *entries);
         for wanted in wanted(&config.sites) {
             let known = old.iter().position(|entry| entry.wanted == wanted);
             let mut entry = match known {
                 Some(index) => old.swap_remove(index),
-                None => self.begin(Entry::new(wanted)),
+                None => self.begin(Entry::new(wanted), &events),
             };
             if known.is_some() {
                 // The operator may have mended what was in the way; what an authority refused waits on.
@@ -72,8 +76,7 @@ impl Acme {
 
     /// A certificate that failed before this process began does not begin at zero: a daemon that is started
     /// again and again would use up the authority's patience.
-    fn begin(&self, mut entry: Entry) -> Entry {
-        let events = self.history.list();
+    fn begin(&self, mut entry: Entry, events: &[Event]) -> Entry {
         let own = events
             .iter()
             .rev()

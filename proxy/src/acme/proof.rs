@@ -10,9 +10,10 @@ use tokio::task::JoinSet;
 
 use super::answers::Put;
 use super::challenge::{ProveError, Prover};
-use super::failure::{self, Failure, Outcome, words};
+use super::failure::{Failure, Outcome, words};
 use super::http::Session;
 use super::order::Asked;
+use crate::causes;
 
 /// Has the state of every authorization fetched. What is there is not fetched again.
 pub(super) async fn authorizations(order: &mut Order) -> Result<(), Error> {
@@ -117,7 +118,7 @@ pub(super) async fn present(
             let _turn = at_once.acquire().await;
             let put = put(&prover, &account, &proof).await;
             put.map_err(|error| {
-                let mut failure = Failure::new(Outcome::Unproved, failure::chain(&error));
+                let mut failure = Failure::new(Outcome::Unproved, causes::chain(&error));
                 failure.challenge = Some((proof.name, proof.challenge));
                 failure
             })

@@ -29,7 +29,7 @@ impl Acme {
             outcome.text = "no authority of the configuration has a place for dry runs: name one by `staging` in its [[acme]]".to_owned();
             return outcome;
         };
-        if !self.is_agreed(&ca) {
+        if !ca.is_agreed() {
             outcome.text = format!(
                 "the terms of {} are not agreed to: run `sovereign-proxy certs agree`",
                 ca.name

@@ -44,8 +44,6 @@ pub struct CertificateReport {
     pub obtained: Option<SystemTime>,
     /// When it lapses; `None`: there is none.
     pub not_after: Option<SystemTime>,
-    /// Whole days until then, by the corrected clock; negative: since then.
-    pub days_left: Option<i64>,
     /// When it is renewed.
     pub due: Option<SystemTime>,
     /// The window in which its authority wants it renewed (RFC 9773).

@@ -25,6 +25,8 @@ enum Ended {
     NotDue,
     /// Something must happen first, which is looked for again after a while.
     Waiting(String, Duration),
+    /// The terms of no authority are agreed to.
+    Unagreed(String),
     /// No authority issued one.
     Failed(String, Duration),
 }
@@ -51,12 +53,20 @@ impl Acme {
                 entry.failures = 0;
                 entry.next = None;
                 entry.last_error = None;
+                entry.issued = None;
                 entry.refused.clear();
             }
             Ended::Waiting(text, wait) => {
                 entry.waiting = Some(text);
                 entry.asked = false;
                 entry.next = Some(now + wait);
+            }
+            Ended::Unagreed(text) => {
+                entry.waiting = Some(text);
+                entry.asked = false;
+                // A word that came meanwhile found nothing to wake.
+                let agreed = self.plan.load().cas.iter().any(|ca| ca.is_agreed());
+                entry.next = (!agreed).then(|| now + UNTIL_AGREED);
             }
             Ended::Failed(text, wait) => {
                 entry.asked = false;
@@ -82,8 +92,12 @@ impl Acme {
         match self.lease(id).await {
             Ok(Some(lease)) => Ok(Some(lease)),
             Ok(None) => {
-                let text = "another proxy is ordering it".to_owned();
-                Err(Ended::Waiting(text, WHILE_ANOTHER))
+                let text = match self.store.is_shared() {
+                    true => "another proxy is ordering it",
+                    // By what the configuration said before.
+                    false => "it is being ordered already",
+                };
+                Err(Ended::Waiting(text.to_owned(), WHILE_ANOTHER))
             }
             Err(error) if urgent => {
                 tracing::warn!(id, ?reason, "ordering without the shared store: {error}");
@@ -130,10 +144,20 @@ impl Acme {
             return Ended::NotDue;
         };
         let plan = self.plan.load_full();
+        if let Some((ca, issued)) = self.held(&wanted, &plan.cas) {
+            let Err(failure) = self.put(&wanted, &ca, issued).await else {
+                return Ended::Issued;
+            };
+            return self.all_failed(&wanted, &plan.cas, &[(ca, failure)]);
+        }
+        // What was held may have been all there was to do, and was let go.
+        if reason == Reason::Asked && !self.is_due(id) {
+            return Ended::NotDue;
+        }
         let cas: Vec<_> = plan
             .cas
             .iter()
-            .filter(|ca| self.is_agreed(ca))
+            .filter(|ca| ca.is_agreed())
             .cloned()
             .collect();
         if cas.is_empty() {
@@ -193,7 +217,7 @@ impl Acme {
             directory.unwrap_or_default()
         );
         self.note(wanted, What::Waiting, None, None, text.clone());
-        Ended::Waiting(text, UNTIL_AGREED)
+        Ended::Unagreed(text)
     }
 
     /// By our own clock it has lapsed, which nobody has confirmed: an authority is asked for the time.
@@ -268,7 +292,11 @@ impl Acme {
         let wait = if ours {
             let failed = self.failures(&wanted.id) + 1;
             let wait = when::backoff(when::FIRST_OF_OURS, failed, None, when::throw());
-            wait.min(LONGEST_OURS)
+            // A write costs nobody anything.
+            wait.min(match self.is_held(&wanted.id) {
+                true => UNTIL_WRITTEN,
+                false => LONGEST_OURS,
+            })
         } else {
             let rests = cas
                 .iter()
@@ -320,6 +348,12 @@ impl Acme {
         entry.map_or(0, |entry| entry.failures)
     }
 
+    fn is_held(&self, id: &str) -> bool {
+        let entries = self.entries.lock();
+        let entry = entries.iter().find(|entry| &*entry.wanted.id == id);
+        entry.is_some_and(|entry| entry.issued.is_some())
+    }
+
     fn last_error(&self, id: &str) -> Option<String> {
         let entries = self.entries.lock();
         let entry = entries.iter().find(|entry| &*entry.wanted.id == id);
@@ -336,6 +370,13 @@ impl Drop for Free<'_> {
         if let Some(entry) = entries.iter_mut().find(|entry| &*entry.wanted.id == self.1) {
             entry.running = false;
             entry.ended += 1;
+            if std::thread::panicking() {
+                // Its time has come as before: without a pause it would be ordered again and again.
+                entry.asked = false;
+                entry.failures = entry.failures.saturating_add(1);
+                entry.last_error = Some("ordering it met a defect of this program".to_owned());
+                entry.next = Some(Instant::now() + AFTER_DEFECT);
+            }
         }
         drop(entries);
         self.0.ended.send_modify(|ended| *ended += 1);
@@ -354,8 +395,14 @@ pub(super) fn sum(failures: &[(Arc<Ca>, Failure)]) -> String {
 
 const WITHOUT_STORE: Duration = Duration::from_secs(30);
 const WHILE_ANOTHER: Duration = Duration::from_secs(10);
-const UNTIL_AGREED: Duration = Duration::from_secs(60);
+/// The word itself ends it.
+const UNTIL_AGREED: Duration = Duration::from_secs(60 * 60);
+const UNTIL_WRITTEN: Duration = Duration::from_secs(60);
+const AFTER_DEFECT: Duration = Duration::from_secs(60 * 60);
 const LONGEST_OURS: Duration = Duration::from_secs(60 * 60);
 const SOON: Duration = Duration::from_secs(5);
 /// What others have may take this long to be seen after a start.
 const YOUNG: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+mod tests;

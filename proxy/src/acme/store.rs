@@ -47,15 +47,12 @@ pub trait Store: Send + Sync + Debug {
     /// At most [`MOST_BYTES`]. `None` where there is none.
     async fn read(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError>;
 
-    /// As a whole or not at all, for the owner alone. It has succeeded when it is in local files;
-    /// the shared store gets it as soon as it can be reached.
+    /// As a whole or not at all, for the owner alone. Its name begins with `certs/` or `acme/`. It has
+    /// succeeded when it is in local files; the shared store gets it as soon as it can be reached.
     async fn write(&self, name: &str, content: &[u8]) -> Result<(), StoreError>;
 
     /// Nothing happens where there is none.
     async fn remove(&self, name: &str) -> Result<(), StoreError>;
-
-    /// The names that begin with `prefix`, sorted.
-    async fn list(&self, prefix: &str) -> Result<Vec<String>, StoreError>;
 
     /// A short-lived value, as the answer to a challenge; gone after `ttl` at the latest. Its name
     /// begins neither with `certs/` nor with `acme/`. It has succeeded when this proxy has it; where

@@ -39,7 +39,9 @@ async fn ways(prover: &Arc<Prover>, wanted: &Wanted, public: bool) -> HashMap<St
         let (prover, wanted, at_once) = (prover.clone(), wanted.clone(), at_once.clone());
         tasks.spawn(async move {
             let _turn = at_once.acquire().await;
-            let options = prover.options(&name, &wanted, &ALL, public).await;
+            let options = prover
+                .options(&name, &wanted, &Challenge::ALL, public)
+                .await;
             (name, options)
         });
     }
@@ -80,12 +82,6 @@ fn why(name: &str, options: &Options) -> String {
     whys.iter().map(one).collect::<Vec<_>>().join("; ")
 }
 
-const ALL: [Challenge; 4] = [
-    Challenge::Http01,
-    Challenge::TlsAlpn01,
-    Challenge::Dns01,
-    Challenge::DnsPersist01,
-];
 const LOOKED_AT_ONCE: usize = 16;
 
 #[cfg(test)]

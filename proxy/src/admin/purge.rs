@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
 
 use crate::cache::key::Key;
@@ -192,7 +193,9 @@ fn page(text: &str, sites: &[SiteStatus]) -> Result<Key, Problem> {
         hint: shown(&hint),
     };
     let Some((scheme, rest)) = text.split_once("://") else {
-        let host = sites.first().map_or("www.example.org", canonical);
+        let mut hosts = sites.iter().map(canonical);
+        let host = hosts.find(|name| !name.starts_with('*'));
+        let host = host.unwrap_or("www.example.org");
         let hint = match text.strip_prefix('/') {
             Some(_) | None if text.is_empty() => format!("https://{host}/"),
             Some(path) => format!("https://{host}/{path}"),
@@ -222,7 +225,7 @@ fn page(text: &str, sites: &[SiteStatus]) -> Result<Key, Problem> {
         let found = "not as browsers send it";
         return Err(problem(
             found,
-            format!("{scheme}://{host}{}", encoded(path)),
+            format!("{scheme}://{host}{}", utf8_percent_encode(path, NOT_SENT)),
         ));
     }
     let path = match path.strip_prefix('/') {
@@ -243,14 +246,20 @@ fn page(text: &str, sites: &[SiteStatus]) -> Result<Key, Problem> {
         _ => (host, None),
     };
     let bare = name.trim_start_matches('[').trim_end_matches(']');
-    let Some(site) = by_name(sites, bare).or_else(|| by_name(sites, "*")) else {
+    if bare.contains('*') {
+        let hint = "one of its hosts, or the site as a whole".to_owned();
+        return Err(problem("a wildcard is no host", hint));
+    }
+    let Some(site) = SiteStatus::taking(sites, bare) else {
         return Err(problem(
             "no site of this proxy has that name",
             there_are(sites),
         ));
     };
-    let wanted = if site.tls == "off" { "http" } else { "https" };
-    let called = Some(canonical(site)).filter(|name| *name != "*" && *name != bare);
+    // A site that waits for its first certificate stores under both.
+    let wanted = Some(site.scheme()).filter(|_| !site.in_the_clear);
+    let wanted = wanted.unwrap_or(scheme);
+    let called = Some(site.served_as(bare)).filter(|name| *name != bare);
     if scheme == wanted && called.is_none() {
         return Ok(key);
     }
@@ -307,17 +316,12 @@ fn tag(text: &str) -> Result<&str, Problem> {
 /// The first name of the site that has this one.
 fn site<'a>(text: &str, sites: &'a [SiteStatus]) -> Result<&'a str, Problem> {
     let name = text.trim().to_ascii_lowercase();
-    by_name(sites, &name).map(canonical).ok_or_else(|| Problem {
+    let found = SiteStatus::named(sites, &name).map(canonical);
+    found.ok_or_else(|| Problem {
         subject: format!("site '{}'", shown(&name)),
         found: "no site of this proxy has that name".into(),
         hint: there_are(sites),
     })
-}
-
-fn by_name<'a>(sites: &'a [SiteStatus], name: &str) -> Option<&'a SiteStatus> {
-    sites
-        .iter()
-        .find(|site| site.names.iter().any(|known| known == name))
 }
 
 fn canonical(site: &SiteStatus) -> &str {
@@ -333,15 +337,6 @@ fn there_are(sites: &[SiteStatus]) -> String {
     }
 }
 
-/// Percent-encodes what may not stand in a URL, as browsers do (RFC 3986, 2.1).
-fn encoded(path: &str) -> String {
-    let encode = |byte: u8| match byte.is_ascii_graphic() {
-        true => char::from(byte).to_string(),
-        false => format!("%{byte:02X}"),
-    };
-    path.bytes().map(encode).collect()
-}
-
 /// Fit for a terminal: no control characters, and not too long.
 fn shown(text: &str) -> String {
     let visible = |c: char| if c.is_control() { '\u{fffd}' } else { c };
@@ -352,6 +347,10 @@ fn shown(text: &str) -> String {
     shown
 }
 
+/// What browsers percent-encode, beside what is not ASCII (RFC 3986, 2.1).
+const NOT_SENT: &AsciiSet = &CONTROLS.add(b' ');
+/// Bytes of URLs in one request: a thousand of usual length.
+pub const MOST_BYTES: usize = 256 * 1024;
 /// Things named in one request.
 pub const MOST_ITEMS: usize = 1000;
 /// Tags times sites: a tenth of what can be purged before older purges are folded.
@@ -433,10 +432,63 @@ mod tests {
                 (found, _) => panic!("{url}: {found:?}"),
             }
         }
-        // A site for every host takes every host, and is stored as it was asked for.
-        let any = [SiteStatus { names: strings(&["*"]), tls: "local".into(), ..SiteStatus::default() }];
-        let request = PurgeRequest { urls: strings(&["https://b.example:1/"]), ..PurgeRequest::default() };
-        assert!(request.check(&any).is_ok());
+    }
+
+    /// Hosts that only a wildcard takes are stored as they were asked for.
+    #[test]
+    #[rustfmt::skip]
+    fn pages_of_many_hosts() {
+        let redirected = |to| Err(("redirects", to));
+        for (names, url, wanted) in [
+            (&["*"][..],                    "https://b.example:1/", Ok("https://b.example:1/")),
+            (&["*.a.example"],              "https://x.a.example/", Ok("https://x.a.example/")),
+            (&["*.a.example"],              "http://x.a.example/",  redirected("https://x.a.example/")),
+            (&["*.a.example"],              "https://x.y.a.example/", Err(("no site", "it has *.a.example"))),
+            (&["*.a.example"],              "https://a.example/",   Err(("no site", "it has *.a.example"))),
+            (&["*.a.example"],              "https://*.a.example/", Err(("a wildcard", "one of its hosts"))),
+            (&["*.a.example"],              "/b",                   Err(("not a whole URL", "https://www.example.org/b"))),
+            (&["*.a.example", "a.example"], "https://a.example/",   Ok("https://a.example/")),
+            (&["a.example", "*.a.example"], "https://x.a.example/", Ok("https://x.a.example/")),
+            (&["a.example", "*.a.example", "b.example"], "https://b.example/", redirected("https://a.example/")),
+        ] {
+            let site = SiteStatus { names: strings(names), tls: "local".into(), ..SiteStatus::default() };
+            // An exact name goes before a wildcard, whatever their order.
+            let other = SiteStatus { names: strings(&["own.a.example"]), tls: "off".into(), ..SiteStatus::default() };
+            let request = PurgeRequest { urls: strings(&[url]), ..PurgeRequest::default() };
+            match (request.check(std::slice::from_ref(&site)), wanted) {
+                (Ok(purge), Ok(key)) => assert_eq!(*purge.scopes, [Scope::url(key)]),
+                (Err(error), Err((found, hint))) => {
+                    assert!(error.contains(found) && error.contains(&format!("hint: {hint}")), "{error}");
+                }
+                (found, _) => panic!("{names:?}: {url}: {found:?}"),
+            }
+            let request = PurgeRequest { urls: strings(&["http://own.a.example/"]), ..PurgeRequest::default() };
+            assert!(request.check(&[site, other]).is_ok());
+        }
+    }
+
+    /// What was stored over plain HTTP, before the first certificate came, can be purged.
+    #[test]
+    #[rustfmt::skip]
+    fn pages_of_a_site_that_waits_for_its_first_certificate() {
+        let waiting = [SiteStatus {
+            names: strings(&["www.a.example", "a.example"]),
+            tls: "acme".into(),
+            in_the_clear: true,
+            ..SiteStatus::default()
+        }];
+        for (url, wanted) in [
+            ("http://www.a.example/b",   Ok(())),
+            ("https://www.a.example/b",  Ok(())),
+            ("http://a.example:8080/b",  Err("hint: http://www.a.example:8080/b")),
+        ] {
+            let request = PurgeRequest { urls: strings(&[url]), ..PurgeRequest::default() };
+            match (request.check(&waiting), wanted) {
+                (Ok(purge), Ok(())) => assert_eq!(*purge.scopes, [Scope::url(url)]),
+                (Err(error), Err(hint)) => assert!(error.ends_with(hint), "{error}"),
+                (found, _) => panic!("{url}: {found:?}"),
+            }
+        }
     }
 
     #[test]

@@ -17,6 +17,7 @@ use tokio::sync::{RwLock, Semaphore, watch};
 use tokio::task::JoinSet;
 
 use super::fetch::{self, Wish};
+use super::purge::MOST_BYTES;
 use super::{Control, Done, DrainRequest, PurgeRequest, Refused, UpgradeRequest, certs};
 use crate::certs::Form;
 
@@ -187,10 +188,10 @@ async fn purge(
     body: impl Body<Data: Send, Error: Into<BoxError>>,
 ) -> Result<Response<Full<Bytes>>, Refusal> {
     let wanted: PurgeRequest = read(body, PURGE_BYTES).await?;
-    let sites = admin.control.status().sites;
-    let what = wanted.check(&sites).map_err(Refusal::Control)?;
     // Never closed, so that a turn always comes.
     let turn = admin.purges.clone().acquire_owned().await.ok();
+    let what = wanted.check(&admin.control.sites());
+    let what = what.map_err(Refusal::Control)?;
     let stays = admin.upgrading.clone().try_read_owned();
     let stays = stays.map_err(|_| Refusal::Upgrading)?;
     let control = admin.control.clone();
@@ -373,8 +374,8 @@ const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
 /// A person, a script and a scraper at a time are three.
 const CONNECTIONS: usize = 32;
 pub(super) const BODY_BYTES: usize = 16 * 1024;
-/// A thousand URLs of usual length.
-const PURGE_BYTES: usize = 256 * 1024;
+/// In JSON a line of one character takes twice the room; and there are tags and sites.
+const PURGE_BYTES: usize = 2 * MOST_BYTES + BODY_BYTES;
 /// Each may write to the disk.
 const PURGES: usize = 8;
 /// Each holds a body in memory.

@@ -13,10 +13,10 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Notify;
 
+use super::purge::MOST_BYTES;
 use super::*;
 use crate::cache::scope::Scope;
 use crate::downstream::ResponseHead;
-use crate::status::SiteStatus;
 
 #[tokio::test]
 async fn each_command_reaches_the_daemon() {
@@ -224,8 +224,8 @@ async fn a_request_that_makes_no_sense_is_answered() {
     assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
     // A purge may be larger than other requests, to a bound of its own.
     for (bytes, wanted) in [
-        (200 * 1024, "not a whole URL"),
-        (300 * 1024, "more than 262144 bytes"),
+        (500 * 1024, "not a whole URL"),
+        (600 * 1024, "more than 540672 bytes"),
     ] {
         let large = PurgeRequest {
             urls: vec!["x".repeat(bytes)],
@@ -234,6 +234,14 @@ async fn a_request_that_makes_no_sense_is_answered() {
         let refused = daemon.client().purge(&large).await.unwrap_err();
         assert!(refused.to_string().contains(wanted), "{refused}");
     }
+    // Whatever the command reads, it can say: the shortest lines grow the most.
+    let lines = PurgeRequest {
+        urls: vec!["x".to_owned(); MOST_BYTES / "x\n".len()],
+        ..PurgeRequest::default()
+    };
+    let refused = daemon.client().purge(&lines).await.unwrap_err();
+    let hint = "131072 things were named to be purged, and 1000 is the most";
+    assert!(refused.to_string().starts_with(hint), "{refused}");
     let answer = daemon.send("what is this\r\n\r\n").await;
     assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
     daemon.stop().await;
@@ -417,6 +425,10 @@ impl Double {
 impl Control for Double {
     fn status(&self) -> Status {
         example()
+    }
+
+    fn sites(&self) -> Vec<SiteStatus> {
+        example().sites
     }
 
     async fn reload(&self) -> Result<String, String> {

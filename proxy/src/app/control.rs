@@ -15,7 +15,7 @@ use crate::handover::{self, Handover, News, Sockets, announce};
 use crate::internal::{self, Fetched};
 use crate::listener::{Listener, name, wanted};
 use crate::shared::Live;
-use crate::status::Status;
+use crate::status::{SiteStatus, Status};
 
 /// How long a new program may take until it is ready.
 const UPGRADE: Duration = Duration::from_secs(30);
@@ -61,11 +61,12 @@ impl App {
         let Some(path) = self.config_path.clone() else {
             return Err("this daemon was started without a configuration file".to_owned());
         };
+        // Before the file is read: of two reloads at once the later one takes what was read later.
+        let _turn = self.shared.certificates.turn().await;
         let config = tokio::task::spawn_blocking(move || sovereign_config::load(&path))
             .await
             .map_err(|error| error.to_string())?
             .map_err(|report| report.to_string())?;
-        let _turn = self.shared.certificates.turn().await;
         let set = load_set(&config)
             .await
             .map_err(|error| format!("{error:#}"))?;
@@ -190,6 +191,10 @@ impl App {
 impl Control for Handle {
     fn status(&self) -> Status {
         self.0.report()
+    }
+
+    fn sites(&self) -> Vec<SiteStatus> {
+        self.0.sites()
     }
 
     async fn reload(&self) -> Result<String, String> {

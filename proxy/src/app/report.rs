@@ -1,5 +1,7 @@
 //! The daemon at one moment, for `status`.
 
+use std::sync::Arc;
+
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -12,17 +14,12 @@ use crate::route::Site;
 use crate::status::{
     CacheStatus, DiskStatus, ReloadStatus, SiteStatus, Status, UpstreamState, UpstreamStatus,
 };
-use sovereign_config::model::Tls;
+use crate::tls::Certificates;
+use sovereign_config::model::{Tls, Until};
 
 impl App {
     pub(super) fn report(&self) -> Status {
         let live = self.shared.live();
-        let sites: Vec<_> = live
-            .router
-            .sites()
-            .iter()
-            .map(|site| of_site(site))
-            .collect();
         let [hits, misses, stale, bypass] = live
             .router
             .sites()
@@ -32,7 +29,7 @@ impl App {
                 std::array::from_fn(|at| sum[at] + one[at])
             });
         let usage = self.shared.cache.usage();
-        let known = self.shared.certs();
+        let (served, wanted) = (self.shared.certificates.list(), self.shared.acme.report());
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
@@ -45,9 +42,9 @@ impl App {
             draining: self.stop.borrow().is_some(),
             connections: u64::try_from(self.shared.metrics.connections.get()).unwrap_or_default(),
             requests: self.shared.metrics.total.get(),
-            sites,
-            certificates: certs::certificates(&known.served, &known.wanted),
-            acme: certs::acme(&known.wanted),
+            sites: self.sites(),
+            certificates: certs::certificates(&served, &wanted),
+            acme: certs::acme(&wanted),
             cache: CacheStatus {
                 memory_bytes: usage.memory,
                 memory_limit: usage.memory_limit,
@@ -67,6 +64,13 @@ impl App {
                 .collect(),
             last_reload: self.last_reload.lock().clone(),
         }
+    }
+
+    pub(super) fn sites(&self) -> Vec<SiteStatus> {
+        let live = self.shared.live();
+        let sites = live.router.sites().iter();
+        let status = |site: &Arc<Site>| of_site(site, &self.shared.certificates);
+        sites.map(status).collect()
     }
 
     /// Says in the log which authorities wait for a word: where no terminal is, nobody was asked.
@@ -95,7 +99,9 @@ impl App {
     }
 }
 
-fn of_site(site: &Site) -> SiteStatus {
+fn of_site(site: &Site, certificates: &Certificates) -> SiteStatus {
+    let until = site.config.certificates.until;
+    let mut names = site.config.names.iter();
     let [hits, misses, stale, _] = site.metrics.cache();
     let members = site.pools().into_iter().flat_map(|pool| pool.members());
     SiteStatus {
@@ -108,6 +114,7 @@ fn of_site(site: &Site) -> SiteStatus {
             Tls::Files { .. } => "files",
         }
         .to_owned(),
+        in_the_clear: until == Until::Http && names.any(|name| certificates.is_provisional(name)),
         requests: site.metrics.requests(),
         hit_ratio: ratio(hits, misses, stale),
         upstreams: members.map(of_member).collect(),

@@ -1,7 +1,7 @@
 //! What the daemon knows of certificates, put together: those in force, and what is done to keep them
 //! up. Pure, but for the clock.
 
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -10,7 +10,7 @@ use super::{Attempts, EventStatus, Form, Overview, Trial};
 use crate::acme::calendar::calendar;
 use crate::acme::feed::{Standing, atom};
 use crate::acme::history::{Event, challenge_name};
-use crate::acme::{Authority, CertificateReport, DryRun, Report};
+use crate::acme::{Authority, CertificateReport, DryRun, Report, corrected};
 use crate::status::{AcmeStatus, AuthorityStatus, CertificateStatus, OrderStatus};
 use crate::tls::{CertificateInfo, Source};
 
@@ -196,15 +196,7 @@ impl From<DryRun> for Trial {
 /// This machine's clock, put right by what authorities say: no certificate counts as lapsed because
 /// the clock is wrong.
 fn now(wanted: &Report) -> SystemTime {
-    let now = SystemTime::now();
-    let skew = wanted.skew.unwrap_or(0);
-    let by = Duration::from_secs(skew.unsigned_abs());
-    let corrected = if skew < 0 {
-        now.checked_sub(by)
-    } else {
-        now.checked_add(by)
-    };
-    corrected.unwrap_or(now)
+    corrected(SystemTime::now(), wanted.skew)
 }
 
 /// Whole days; negative once it has lapsed.

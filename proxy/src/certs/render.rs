@@ -2,7 +2,7 @@
 
 use super::{EventStatus, Overview, Trial};
 use crate::status::{Cell, CertificateStatus, Look, OrderStatus, Table, Tone};
-use crate::status::{left, names, notices};
+use crate::status::{left, names, notices, printable};
 
 /// The certificates in a table, then what is wrong with them in full, then what happened last.
 pub fn list(overview: &Overview, look: Look) -> String {
@@ -102,11 +102,6 @@ pub fn trials(trials: &[Trial]) -> String {
         }
     }
     printable(&text)
-}
-
-/// Errors come from outside: what steers a terminal is taken out.
-fn printable(text: &str) -> String {
-    text.replace(|c: char| c.is_control() && c != '\n', " ")
 }
 
 /// How many events a person is shown.

@@ -263,7 +263,7 @@ impl Lesson {
             .is_some_and(|(_, origin)| !self.asked.is_purged(&origin.scopes))
             && most <= self.cache.max_in_memory()
             && !self.asked.is_outdated();
-        match self.cache.take_room(most).filter(|_| wanted) {
+        match wanted.then(|| self.cache.take_room(most)).flatten() {
             Some(room) => tee::Verdict::Collect(Allowance {
                 most,
                 room: Some(room),
@@ -293,6 +293,8 @@ impl Lesson {
         if watch.is_outdated() || watch.is_purged(&origin.scopes) {
             return;
         }
+        // It has grown while it came, and may hold twice what is counted.
+        let body = Vec::from(body).into_boxed_slice();
         let freshness = judged.freshness;
         let mut head = ResponseHead {
             status: head.status,
@@ -437,4 +439,59 @@ impl Drop for Watch {
 
 fn freshens(stored: &Entry, head: &ResponseHead) -> bool {
     update::head(&stored.head.headers, head.status, &head.headers) == Head::Freshens
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::BytesMut;
+    use http::HeaderValue;
+    use sovereign_config::model::CacheBounds;
+
+    use super::*;
+    use crate::cache::{Lookup, Owner};
+
+    fn lesson(cache: &Arc<Cache>) -> Lesson {
+        let key = Key::new("https", "a.example", "/").expect("a key");
+        let owner = Owner {
+            site: "a.example".into(),
+            lane: 0,
+            compress: false,
+        };
+        Lesson {
+            asked: Watch::new(cache, &key),
+            answered: OnceLock::new(),
+            question: Question::get(key, Arc::default(), Policy::default(), owner),
+            cache: cache.clone(),
+        }
+    }
+
+    /// An entry held the room for the longest body for as long as it was stored.
+    #[test]
+    fn what_is_stored_in_passing_holds_no_more_room_than_it_has_bytes() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let bounds = CacheBounds {
+            memory: 64 << 20,
+            disk: 0,
+            max_object: 1 << 20,
+        };
+        let cache = Arc::new(Cache::open(&bounds, folder.path()));
+        let lesson = lesson(&cache);
+        let mut head = ResponseHead::new(StatusCode::OK);
+        let fresh = HeaderValue::from_static("public, max-age=600");
+        head.headers.insert(header::CACHE_CONTROL, fresh);
+        let tee::Verdict::Collect(allowance) = lesson.judge(&head, BodyLength::Unknown) else {
+            panic!("it may be stored")
+        };
+        assert_eq!(cache.room_taken(), 1 << 20);
+        lesson.answered.get_or_init(|| lesson.watch());
+        lesson.store(Collected {
+            head,
+            received: SystemTime::now(),
+            body: BytesMut::zeroed(2048),
+            room: allowance.room,
+        });
+        let found = cache.lookup(lesson.key(), &HeaderMap::new());
+        assert!(matches!(found, Lookup::Found(..)));
+        assert_eq!(cache.room_taken(), 2048);
+    }
 }

@@ -114,14 +114,20 @@ impl Guards {
             return Ok(());
         }
         own.map_or(Ok(()), |guard| guard.check(client))?;
+        // Most paths have one reading, which leads to the guard that was asked just now.
+        let ask = |guard: &Arc<Guard>| match own {
+            Some(own) if std::ptr::eq(own, &**guard) => Ok(()),
+            _ => guard.check(client),
+        };
         let Readings::Ways(ways) = Readings::of(path) else {
             let mut guards = self.all.iter().filter_map(|(_, guard)| guard.as_ref());
-            return guards.try_for_each(|guard| guard.check(client));
+            return guards.try_for_each(ask);
         };
         ways.iter().try_for_each(|way| {
             let first = self.all.iter().find(|(pattern, _)| pattern.matches(way));
-            let guard = first.and_then(|(_, guard)| guard.as_ref());
-            guard.map_or(Ok(()), |guard| guard.check(client))
+            first
+                .and_then(|(_, guard)| guard.as_ref())
+                .map_or(Ok(()), ask)
         })
     }
 }
@@ -336,7 +342,6 @@ mod tests {
         let nobody = ClientCertificate {
             leaf: Vec::new().into(),
             chain: Vec::new(),
-            subject: String::new(),
         };
         assert_eq!(guard.check(Some(&nobody)), Err(Refusal::OtherCertificate));
     }
@@ -348,7 +353,6 @@ mod tests {
         let client = ClientCertificate {
             leaf: vec![0x30, 0].into(),
             chain: Vec::new(),
-            subject: String::new(),
         };
         introduce(&mut headers, Some(&client));
         assert_eq!(headers[CLIENT_CERT], ":MAA=:");

@@ -130,7 +130,7 @@ impl Table {
 impl Cell {
     /// Errors of upstreams come from outside: what steers a terminal is taken out.
     pub(crate) fn toned(text: impl Into<String>, tone: Tone) -> Self {
-        let text = text.into().replace(|c: char| c.is_control(), " ");
+        let text = printable(&text.into()).replace('\n', " ");
         Self { text, tone }
     }
 }
@@ -145,6 +145,11 @@ impl From<String> for Cell {
     fn from(text: String) -> Self {
         Self::toned(text, Tone::Plain)
     }
+}
+
+/// Text from outside, on lines of its own: what steers a terminal is taken out.
+pub(crate) fn printable(text: &str) -> String {
+    text.replace(|c: char| c.is_control() && c != '\n', " ")
 }
 
 fn fit(text: &str, width: usize) -> String {

@@ -90,6 +90,60 @@ fn json_goes_both_ways() {
     assert!(text.contains("\"state\":\"down\""));
 }
 
+/// A new command asks a daemon that was started before these were told.
+#[test]
+fn an_older_daemon_is_understood() {
+    let mut status = serde_json::to_value(example()).unwrap();
+    for (part, key) in [
+        ("/sites/0", "in_the_clear"),
+        ("/cache/disk", "waiting"),
+        ("/cache", "disk"),
+        ("/certificates/0", "order"),
+        ("", "acme"),
+    ] {
+        let part = status
+            .pointer_mut(part)
+            .and_then(|part| part.as_object_mut());
+        assert!(part.unwrap().remove(key).is_some(), "{key}");
+        let read = serde_json::from_value::<Status>(status.clone());
+        assert!(read.is_ok(), "{key}: {read:?}");
+    }
+}
+
+/// As `Router::site` and `Site::canonical` have it.
+#[test]
+fn which_site_takes_a_host_and_how_it_is_served() {
+    let site = |names: &[&str]| SiteStatus {
+        names: names.iter().map(|&name| name.to_owned()).collect(),
+        ..SiteStatus::default()
+    };
+    let mut sites = vec![
+        site(&["*.a.example", "a.example"]),
+        site(&["www.a.example", "other.example", "*.b.example"]),
+    ];
+    for (host, wanted) in [
+        ("a.example", Some((0, "a.example"))),
+        ("x.a.example", Some((0, "x.a.example"))),
+        ("x.y.a.example", None),
+        ("www.a.example", Some((1, "www.a.example"))),
+        ("other.example", Some((1, "www.a.example"))),
+        ("x.b.example", Some((1, "x.b.example"))),
+        ("b.example", None),
+        ("example", None),
+        ("::1", None),
+    ] {
+        let taking = SiteStatus::taking(&sites, host);
+        let place = sites.iter().position(|site| Some(site) == taking);
+        let served = taking.map(|site| site.served_as(host));
+        assert_eq!(place.zip(served), wanted, "{host}");
+    }
+    sites.push(site(&["*"]));
+    for host in ["b.example", "example", "::1"] {
+        let taking = SiteStatus::taking(&sites, host).unwrap();
+        assert_eq!((&taking.names[0][..], taking.served_as(host)), ("*", host));
+    }
+}
+
 #[test]
 fn numbers_for_people() {
     assert_eq!(count(0), "0");
@@ -123,6 +177,7 @@ fn example() -> Status {
                 names: vec![text("www.example.org"), text("example.org")],
                 preset: Some(text("ghost")),
                 tls: text("local"),
+                in_the_clear: false,
                 requests: 1000,
                 hit_ratio: Some(0.9),
                 upstreams: vec![UpstreamStatus {

@@ -20,7 +20,7 @@ use super::kept::Kept;
 use super::names::CoveredNames;
 
 /// A certificate in force, as `status` shows it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct CertificateInfo {
     /// The names it covers, as it lists them.
     pub names: Vec<String>,
@@ -44,7 +44,7 @@ pub(super) struct Chosen {
 }
 
 /// Where a certificate comes from.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Source {
     /// The local authority.
@@ -108,10 +108,9 @@ impl Certificate {
         let (_, leaf) =
             X509Certificate::from_der(&chain[0]).map_err(|_| Unfit::Garbled { number: 1 })?;
         let signing = judge::signing_key(kept.key_pem(), &leaf)?;
-        let obtained = Duration::from_secs(kept.about.obtained.min(LAST_SECOND));
         let source = Source::Acme {
             directory: kept.about.directory.clone(),
-            obtained: SystemTime::UNIX_EPOCH + obtained,
+            obtained: kept.about.obtained_at(),
         };
         let info = info(&leaf, source);
         Ok(Self::new(chain, signing, info))
@@ -286,10 +285,6 @@ pub(super) fn system_time(time: ASN1Time) -> SystemTime {
 fn contains(text: &[u8], part: &[u8]) -> bool {
     text.windows(part.len()).any(|window| window == part)
 }
-
-/// The last second of the year 9999: a moment further off is a defect of a file, and some calendars
-/// cannot say it.
-const LAST_SECOND: u64 = 253_402_300_799;
 
 /// What every DER certificate and key begins with.
 const DER_SEQUENCE: u8 = 0x30;

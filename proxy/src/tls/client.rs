@@ -3,8 +3,6 @@
 use rustls::ServerConnection;
 use rustls::server::WebPkiClientVerifier;
 use rustls_pki_types::{CertificateDer, UnixTime};
-use x509_parser::certificate::X509Certificate;
-use x509_parser::prelude::FromDer;
 
 use super::manner;
 
@@ -15,8 +13,6 @@ pub struct ClientCertificate {
     pub leaf: CertificateDer<'static>,
     /// All it sent: its own first, then what leads to its authority.
     pub chain: Vec<CertificateDer<'static>>,
-    /// Its distinguished name.
-    pub subject: String,
 }
 
 impl ClientCertificate {
@@ -29,16 +25,7 @@ impl ClientCertificate {
             .map(|der| der.clone().into_owned())
             .collect();
         let leaf = chain.first()?.clone();
-        let subject = match X509Certificate::from_der(&leaf) {
-            Ok((_, parsed)) => parsed.subject().to_string(),
-            // The handshake has parsed it already.
-            Err(_) => String::new(),
-        };
-        Some(Self {
-            leaf,
-            chain,
-            subject,
-        })
+        Some(Self { leaf, chain })
     }
 }
 

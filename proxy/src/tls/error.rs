@@ -155,6 +155,6 @@ pub enum Warning {
 }
 
 /// The day, as a person writes it.
-fn date(when: SystemTime) -> String {
+pub(super) fn date(when: SystemTime) -> String {
     OffsetDateTime::from(when).date().to_string()
 }

@@ -15,6 +15,7 @@ use std::time::SystemTime;
 use super::certificate::{Certificate, Source};
 use super::disk;
 use super::error::{TlsError, Warning};
+use crate::causes;
 
 /// What tells one state of a file from another, symbolic links followed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -124,7 +125,7 @@ impl Files {
                 };
                 warnings.push(Warning::Held {
                     path: cert.clone(),
-                    why: with_causes(&error),
+                    why: causes::chain(&error),
                 });
                 Arc::clone(held)
             }
@@ -135,15 +136,4 @@ impl Files {
         }
         Ok(read)
     }
-}
-
-/// An error and what led to it.
-fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text += &format!(": {error}");
-        cause = error.source();
-    }
-    text
 }

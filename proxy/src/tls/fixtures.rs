@@ -2,7 +2,6 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::error::Error as _;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
@@ -17,6 +16,7 @@ use tempfile::TempDir;
 use time::OffsetDateTime;
 
 use super::{Set, TlsError};
+use crate::causes;
 
 pub(super) const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -143,15 +143,9 @@ pub(super) fn with_clients(mut site: Site, path: &str, authorities: &[&[u8]]) ->
     site
 }
 
-/// An error as the printer shows it: with its causes.
+/// An error as a log may show it: as it is, and with its causes.
 pub(super) fn chain_text(error: &TlsError) -> String {
-    let mut text = format!("{error} {error:?}");
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text += &format!(": {error}");
-        cause = error.source();
-    }
-    text
+    format!("{error:?} {}", causes::chain(error))
 }
 
 /// Whether a line of the key is in the message.

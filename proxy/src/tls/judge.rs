@@ -7,7 +7,6 @@ use rustls::sign::SigningKey;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use sovereign_config::model::KeyKind;
-use time::OffsetDateTime;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::ParsedExtension;
 use x509_parser::oid_registry::{OID_EC_P256, OID_KEY_TYPE_EC_PUBLIC_KEY, OID_PKCS1_RSAENCRYPTION};
@@ -15,6 +14,7 @@ use x509_parser::prelude::FromDer;
 use x509_parser::public_key::PublicKey;
 
 use super::certificate;
+use super::error::date;
 use super::kept::Kept;
 use super::names::CoveredNames;
 use super::wanted::Wanted;
@@ -277,10 +277,6 @@ fn listed(names: &[String]) -> String {
         [] => "no name at all".to_owned(),
         names => names.join(", "),
     }
-}
-
-fn date(when: SystemTime) -> String {
-    OffsetDateTime::from(when).date().to_string()
 }
 
 /// Real chains have two or three.

@@ -15,6 +15,7 @@
 use std::fmt;
 use std::io;
 use std::path::Path;
+use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
@@ -49,6 +50,13 @@ pub struct About {
     /// How control of them was proved: `http-01`, ...
     #[serde(default)]
     pub challenge: Option<String>,
+}
+
+impl About {
+    /// When it was had; the year 9999 at the latest, which is what dates are written with.
+    pub fn obtained_at(&self) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(self.obtained.min(LAST_SECOND))
+    }
 }
 
 impl Kept {
@@ -177,6 +185,10 @@ fn blocks(text: &str) -> Result<(String, String), Unfit> {
 pub(super) const FOLDER: &str = "certs/acme";
 const BEGIN: &str = "-----BEGIN ";
 const CUT: &str = "a PEM block in it has no end";
+
+/// The last second of the year 9999: a moment further off is a defect of a file, and some calendars
+/// cannot say it.
+const LAST_SECOND: u64 = 253_402_300_799;
 
 /// What a store takes. A chain with a key is some kilobytes.
 const LARGEST: usize = 1024 * 1024;

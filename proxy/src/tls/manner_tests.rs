@@ -15,8 +15,8 @@ use sovereign_config::model::{Site, Tls, TlsPolicy};
 use time::OffsetDateTime;
 
 use super::fixtures::{DAY, Disk, site, with_clients};
-use super::test_client::{Credulous, client_with, connect, only};
-use super::{Certificates, client_is_of};
+use super::test_client::{client_with, connect, only};
+use super::{Anybody, Certificates, client_is_of};
 
 /// An authority of clients.
 struct Club {
@@ -88,7 +88,7 @@ fn client_of(member: &Member, version: &'static SupportedProtocolVersion) -> Cli
         .with_protocol_versions(&[version])
         .unwrap()
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Credulous))
+        .with_custom_certificate_verifier(Arc::new(Anybody))
         .with_client_auth_cert(member.chain.clone(), key)
         .unwrap()
 }
@@ -153,7 +153,6 @@ async fn a_client_is_asked_who_it_is_and_may_stay_unknown() {
             let client = client_of(&member, version);
             let known = connect(&certificates, &client, name).await.unwrap();
             let known = known.facts.client.unwrap();
-            assert_eq!(known.subject, "CN=Ada");
             assert_eq!(known.chain, member.chain);
             assert_eq!(known.leaf, member.chain[0]);
             let unknown = client_with(super::provider(), &[version]);

@@ -114,12 +114,15 @@ impl Set {
         }
         // What a certificate covers beyond its sites' names comes second: a site's own certificate
         // goes before another's that happens to cover the name.
+        let mut listed = HashSet::new();
         for (one, manner) in secured.iter().zip(&places) {
-            for name in &one.certificate.info.names {
+            let info = &one.certificate.info;
+            for name in &info.names {
                 self.add_if_absent(name, one.chosen(*manner));
             }
-            if !self.list.contains(&one.certificate.info) {
-                self.list.push(one.certificate.info.clone());
+            // By what it says: one chain may be read with two keys' files.
+            if listed.insert(info) {
+                self.list.push(info.clone());
             }
         }
         Ok(())

@@ -6,14 +6,14 @@ use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
 use crate::cache::key::Key;
 use crate::downstream::split_authority;
-use crate::status::Status;
+use crate::status::{SiteStatus, Status};
 
 /// A site of the running proxy.
 #[derive(Debug, Clone)]
 pub struct Place {
     /// The name that its pages are served by, with a port where one was named.
     pub name: String,
-    /// Its other names as well; empty for the site that takes every host.
+    /// Every host whose pages are served by that name.
     names: Vec<Box<str>>,
     port: Option<u16>,
     front: Key,
@@ -47,35 +47,24 @@ impl Place {
     pub fn find(status: &Status, site: &str) -> Result<Self, UnknownSite> {
         let unknown = || UnknownSite {
             name: site.to_owned(),
-            known: known(status),
+            known: match site.starts_with('*') {
+                true => "each host below a wildcard is warmed by itself: name one".to_owned(),
+                false => known(status),
+            },
         };
         let (host, port) = split_authority(site).ok_or_else(unknown)?;
-        let named = |name: &str| {
-            let mut sites = status.sites.iter();
-            sites.find(|site| site.names.iter().any(|known| known == name))
-        };
-        let found = named(&host).or_else(|| named("*")).ok_or_else(unknown)?;
-        let any = found.names.iter().any(|name| name == "*");
-        let canonical = match found.names.first() {
-            Some(canonical) if !any => canonical.as_str(),
-            _ => &*host,
-        };
-        let scheme = if found.tls == "off" { "http" } else { "https" };
+        let found = SiteStatus::taking(&status.sites, &host).ok_or_else(unknown)?;
+        let (canonical, scheme) = (found.served_as(&host), found.scheme());
         let (port, note) = match port {
             Some(_) => (port, None),
             None => unnamed(status, scheme, canonical),
         };
         let name = authority(canonical, port);
         let front = Key::new(scheme, &name, "/").ok_or_else(unknown)?;
-        let names = if any {
-            vec![host]
-        } else {
-            found
-                .names
-                .iter()
-                .map(|name| name.as_str().into())
-                .collect()
-        };
+        let mut names: Vec<Box<str>> = vec![canonical.into()];
+        let others = found.names.iter().filter(|name| *name != canonical);
+        let others = others.filter(|name| found.served_as(name) == canonical);
+        names.extend(others.map(|name| name.as_str().into()));
         Ok(Self {
             name,
             names,
@@ -208,7 +197,6 @@ const LISTED: usize = 20;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::status::SiteStatus;
 
     #[test]
     #[rustfmt::skip]
@@ -224,10 +212,48 @@ mod tests {
             ("https://b.example/", Err("no site has the name \"https://b.example/\"; its sites are www.a.example, b.example")),
             ("",                Err("no site has the name \"\"; its sites are www.a.example, b.example")),
         ];
+        finds(&status, &table);
+    }
+
+    #[test]
+    #[rustfmt::skip]
+    fn a_host_below_a_wildcard_is_asked_for_itself() {
+        let status = status(&[
+            ("local", &["*.a.example"]),
+            ("off", &["own.a.example"]),
+            ("local", &["*.b.example", "b.example"]),
+            ("local", &["c.example", "*.c.example", "d.example"]),
+        ]);
+        let known = "its sites are *.a.example, own.a.example, *.b.example, c.example";
+        finds(&status, &[
+            ("x.a.example",   Ok("https://x.a.example/")),
+            ("own.a.example", Ok("http://own.a.example/")),
+            ("b.example",     Ok("https://b.example/")),
+            ("x.c.example",   Ok("https://x.c.example/")),
+            ("d.example",     Ok("https://c.example/")),
+            ("a.example",     Err(&format!("no site has the name \"a.example\"; {known}"))),
+            ("x.y.a.example", Err(&format!("no site has the name \"x.y.a.example\"; {known}"))),
+            ("*.a.example",   Err("no site has the name \"*.a.example\"; each host below a wildcard is warmed by itself: name one")),
+        ]);
+        for (site, here, elsewhere) in [
+            ("x.a.example", "https://x.a.example/y", "https://y.a.example/"),
+            ("x.c.example", "https://x.c.example/y", "https://c.example/"),
+            ("c.example",   "https://d.example/y",   "https://x.c.example/"),
+            ("b.example",   "https://b.example/y",   "https://x.b.example/"),
+        ] {
+            let place = Place::find(&status, site).unwrap();
+            let page = Leads::Here(place.front().resolve("/y").unwrap());
+            assert_eq!(place.leads(place.front(), here), page, "{site}");
+            assert_eq!(place.leads(place.front(), elsewhere), Leads::Elsewhere, "{site}");
+        }
+    }
+
+    fn finds(status: &Status, table: &[(&str, Result<&str, &str>)]) {
         for (name, want) in table {
-            let found = Place::find(&status, name);
+            let found = Place::find(status, name);
             let found = found.map(|place| place.front().as_str().to_owned());
-            assert_eq!(found.map_err(|error| error.to_string()), want.map(str::to_owned).map_err(str::to_owned), "{name}");
+            let want = want.map(str::to_owned).map_err(str::to_owned);
+            assert_eq!(found.map_err(|error| error.to_string()), want, "{name}");
         }
     }
 

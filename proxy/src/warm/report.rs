@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use crate::status::printable;
+
 /// How warming went.
 #[derive(Debug, Default, Serialize)]
 pub struct Report {
@@ -106,11 +108,6 @@ impl Report {
         }
         text
     }
-}
-
-/// URLs and reasons come from outside: what steers a terminal is taken out.
-fn printable(text: &str) -> String {
-    text.replace(|c: char| c.is_control() && c != '\n', " ")
 }
 
 /// How many failures a person is shown.

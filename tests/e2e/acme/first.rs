@@ -4,7 +4,8 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use sovereign_tests::pebble::Manner;
+use sovereign_tests::pebble::{Identity, Manner, table};
+use sovereign_tests::port::free_address;
 use sovereign_tests::proxy::{Launch, said};
 use sovereign_tests::served::served;
 use sovereign_tests::{ChallTest, Client, Knot, Lab, Pebble, Proxy, Target, eventually};
@@ -15,39 +16,47 @@ use super::{SOON, Stage, another, from_pebble, order, origin, plain_site, standi
 async fn a_named_site_has_a_certificate_within_seconds_and_nobody_is_disconnected() {
     let lab = Lab::open().await;
     let origin = origin().await;
-    let mut stage = Stage::set(&lab, &Manner::default()).await;
-    stage.write(&plain_site("www.app.example", &origin.url(), ""));
-    stage.proxy.start_again(&lab).await;
+    let mut proxy = Proxy::prepare_empty(&lab, Launch::default());
+    let dns = ChallTest::start(&lab).await;
+    // The authority is not there yet, so that somebody comes before the first certificate.
+    let (address, identity) = (free_address(), Identity::make(&lab.folder("authority")));
+    proxy.write_sites(&format!(
+        "[certificates]\nresolver = \"{}\"\n{}{}",
+        dns.address(),
+        table(address, &identity.ca, ""),
+        plain_site("www.app.example", &origin.url(), "")
+    ));
+    proxy.start_again(&lab).await;
     // Whoever comes first is served by the local authority, and stays connected.
-    let early = Client::h2(&stage.proxy.https("www.app.example"));
-    let first = served(stage.proxy.secure_address(), "www.app.example")
-        .await
-        .expect("a handshake");
-    if !first.is_pebbles() {
-        early.get("/before").await.expect(200);
-    }
-    let certificate = from_pebble(&stage.proxy, "www.app.example").await;
+    let early = Client::h2(&proxy.https("www.app.example"));
+    let first = served(proxy.secure_address(), "www.app.example").await;
+    assert!(!first.expect("a handshake").is_pebbles());
+    early.get("/before").await.expect(200);
+
+    let usual = Manner::default();
+    let pebble = Pebble::start_at(&lab, address, identity, &proxy, dns.address(), &usual).await;
+    let renewed = proxy.command(&["certs", "renew"]).await;
+    assert!(renewed.status.success(), "{}", said(&renewed));
+    let certificate = from_pebble(&proxy, "www.app.example").await;
     assert_eq!(certificate.names, ["www.app.example"]);
     assert!(certificate.chain >= 2 && !certificate.rsa);
-    if !first.is_pebbles() {
-        // On the connection of before: nobody would trust the new certificate for the old root.
-        early.get("/after").await.expect(200);
-    }
-    let trusted = stage.target("www.app.example");
+    // On the connection of before: nobody would trust the new certificate for the old root.
+    early.get("/after").await.expect(200);
+    let trusted = Target::tls(proxy.secure_address(), "www.app.example", pebble.root());
     let answer = Client::h2(&trusted).get("/").await.expect(200);
     assert!(
         answer.header("strict-transport-security").is_empty(),
         "{answer}"
     );
 
-    let order = order(&stage.proxy, "www.app.example").await;
+    let order = order(&proxy, "www.app.example").await;
     assert_eq!(order["state"], "good", "{order}");
     assert_eq!(order["challenge"], "http-01", "{order}");
-    assert_eq!(order["authority"], stage.pebble.directory(), "{order}");
-    assert_eq!((stage.pebble.accounts(), stage.pebble.orders()), (1, 1));
-    assert_private(&stage.proxy.state().join("certs/acme"));
-    assert_private(&stage.proxy.state().join("acme"));
-    stage.proxy.assert_no_panic();
+    assert_eq!(order["authority"], pebble.directory(), "{order}");
+    assert_eq!((pebble.accounts(), pebble.orders()), (1, 1));
+    assert_private(&proxy.state().join("certs/acme"));
+    assert_private(&proxy.state().join("acme"));
+    proxy.assert_no_panic();
 }
 
 /// Nobody but the owner reads what lies there.
@@ -280,11 +289,11 @@ async fn until_then_plain_http_answers_where_that_is_wanted() {
     let mut proxy = Proxy::prepare_empty(&lab, Launch::default());
     let dns = ChallTest::start(&lab).await;
     // Nobody is there yet who could issue it.
-    let address = sovereign_tests::port::free_address();
-    let roots = sovereign_tests::pebble::Identity::make(&lab.folder("nobody")).ca;
-    let table = |table: &str| {
+    let address = free_address();
+    let roots = Identity::make(&lab.folder("nobody")).ca;
+    let text = |authority: &str| {
         format!(
-            "[certificates]\nresolver = \"{}\"\n{table}{}",
+            "[certificates]\nresolver = \"{}\"\n{authority}{}",
             dns.address(),
             plain_site(
                 "app.example",
@@ -293,12 +302,16 @@ async fn until_then_plain_http_answers_where_that_is_wanted() {
             )
         )
     };
-    proxy.write_sites(&table(&sovereign_tests::pebble::table(address, &roots, "")));
+    proxy.write_sites(&text(&table(address, &roots, "")));
     proxy.start_again(&lab).await;
     let plain = Client::h1(&proxy.http("app.example"));
     plain.get("/").await.expect(200);
+    // What is stored meanwhile can be purged by the URL that visitors have.
+    let purge = async || proxy.command(&["purge", "http://app.example/"]).await;
+    let purged = purge().await;
+    assert!(purged.status.success(), "{}", said(&purged));
     let pebble = Pebble::start(&lab, &proxy, dns.address(), &Manner::default()).await;
-    proxy.write_sites(&table(&pebble.table("")));
+    proxy.write_sites(&text(&pebble.table("")));
     proxy.reload().await;
     from_pebble(&proxy, "app.example").await;
     let answer = plain.get("/page").await.expect(308);
@@ -306,4 +319,6 @@ async fn until_then_plain_http_answers_where_that_is_wanted() {
         answer.header("location").starts_with("https://app.example"),
         "{answer}"
     );
+    let refused = said(&purge().await);
+    assert!(refused.contains("the site redirects"), "{refused}");
 }

@@ -5,19 +5,7 @@ use std::time::Duration;
 use sovereign_tests::eventually;
 use sovereign_tests::script::{Gate, Say};
 
-use super::{NOT_REUSED, Reuse, Stage, age, each, ensure, is_hit, same_reuse};
-
-type Row<'a> = (&'a [&'a str], Reuse);
-
-async fn check(rows: &[Row<'_>]) {
-    let stage = Stage::open().await;
-    each(
-        rows,
-        async |(lines, wanted)| same_reuse(stage.reuse(Say::ok(lines)).await?, *wanted),
-        |(lines, _)| format!("{lines:?}"),
-    )
-    .await;
-}
+use super::{NOT_REUSED, Stage, age, check, each, ensure, is_hit, reused};
 
 /// Ten hours ago: a heuristic would make it an hour of freshness.
 const CHANGED: &str = "last-modified: {-36000}";
@@ -300,14 +288,7 @@ async fn item_5_which_statuses_are_guessed_at() {
         // Without Last-Modified, none.
         .chain(guessed.map(|status| (status, &unchanged[..], NOT_REUSED)))
         .chain(others.map(|status| (status, &unchanged[..], NOT_REUSED)));
-    each(
-        rows,
-        async |(status, lines, wanted)| {
-            same_reuse(stage.reuse(Say::status(*status, lines)).await?, *wanted)
-        },
-        |(status, lines, _)| format!("{status} {lines:?}"),
-    )
-    .await;
+    reused(&stage, rows).await;
 }
 
 /// Item 5 (9111 4.2.2): how long.

@@ -2,7 +2,7 @@
 
 use sovereign_tests::script::Say;
 
-use super::{NOT_REUSED, Reuse, Stage, each, is_hit, same_reuse};
+use super::{NOT_REUSED, Reuse, Stage, check, each, is_hit, same_reuse};
 
 /// Item 28 (9213 2.1, 2.2).
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -116,14 +116,4 @@ async fn item_28_it_is_forwarded() {
             }
         }
     }
-}
-
-async fn check(rows: &[(&[&str], Reuse)]) {
-    let stage = Stage::open().await;
-    each(
-        rows,
-        async |(lines, wanted)| same_reuse(stage.reuse(Say::ok(lines)).await?, *wanted),
-        |(lines, _)| format!("{lines:?}"),
-    )
-    .await;
 }

@@ -23,7 +23,8 @@ pub(super) fn choose(
     offered: &[Challenge],
     here: Here,
 ) -> (Vec<Challenge>, Vec<(Challenge, String)>) {
-    let rest = ALL.iter().filter(|challenge| !allowed.contains(challenge));
+    let rest = Challenge::ALL.iter();
+    let rest = rest.filter(|challenge| !allowed.contains(challenge));
     let mut usable = Vec::new();
     let mut unusable = Vec::new();
     for challenge in allowed.iter().chain(rest) {
@@ -70,14 +71,6 @@ fn obstacle(
     };
     Some(missing.to_owned())
 }
-
-/// All of them, the one that costs least first.
-const ALL: [Challenge; 4] = [
-    Challenge::Http01,
-    Challenge::TlsAlpn01,
-    Challenge::Dns01,
-    Challenge::DnsPersist01,
-];
 
 #[cfg(test)]
 mod tests {

@@ -17,6 +17,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::super::answers::Answers;
+use super::super::jws;
 use super::resolver::Resolver;
 
 /// Which listener is to be reached.
@@ -240,7 +241,7 @@ fn secret() -> Option<String> {
     let mut bytes = [0; 24];
     let random = crate::tls::provider().secure_random;
     random.fill(&mut bytes).ok()?;
-    Some(data_encoding::BASE64URL_NOPAD.encode(&bytes))
+    Some(jws::base64(&bytes))
 }
 
 /// Addresses of a name that are asked.

@@ -42,7 +42,7 @@ pub struct Resolver {
 }
 
 impl Resolver {
-    /// `None`: the system's, with its own file of hosts.
+    /// `None`: the system's. Its file of hosts is not asked: no authority sees that.
     pub fn new(server: Option<SocketAddr>) -> Self {
         Self { server }
     }
@@ -191,7 +191,7 @@ fn parse(question: &Message, bytes: &[u8]) -> Option<Message> {
 
 async fn system(host: &str) -> Result<Vec<IpAddr>, AskError> {
     let late = |_| AskError::System(io::ErrorKind::TimedOut.into());
-    // The dot keeps the system from trying the host below its own domains.
+    // The dot keeps the system from trying the host below its own domains, and from its file of hosts.
     let host = format!("{}.", host.trim_end_matches('.'));
     let found = timeout(SYSTEM, tokio::net::lookup_host((host, 0))).await;
     let found = found.map_err(late)?.map_err(AskError::System)?;

@@ -7,6 +7,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use hickory_proto::op::{Message, ResponseCode, update_message};
 use hickory_proto::rr::rdata::TXT;
 use hickory_proto::rr::rdata::tsig::{self, TsigError};
@@ -200,7 +202,7 @@ impl Key {
         let read = file.take(KEY_BYTES).read_to_string(&mut text).await;
         read.map_err(|error| error.to_string())?;
         text.retain(|c| !c.is_whitespace());
-        let secret = data_encoding::BASE64.decode(text.as_bytes());
+        let secret = BASE64_STANDARD.decode(&text);
         match secret {
             Ok(secret) if !secret.is_empty() => Ok(secret),
             Ok(_) => Err("it is empty".to_owned()),

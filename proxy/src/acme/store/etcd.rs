@@ -131,18 +131,6 @@ impl Store for Shared {
         Ok(())
     }
 
-    async fn list(&self, prefix: &str) -> Result<Vec<String>, StoreError> {
-        let mut names = self.inner.files.list(prefix).await?;
-        if is_lent(prefix) && !self.inner.is_troubled() {
-            let there = calls::keys(&self.inner.gateway, &self.inner.key(prefix), MOST_KEYS).await;
-            let there = self.inner.noted(there)?;
-            names.extend(there.iter().filter_map(|entry| self.inner.name(&entry.key)));
-            names.sort();
-            names.dedup();
-        }
-        Ok(names)
-    }
-
     async fn lend(&self, name: &str, content: &[u8], ttl: Duration) -> Result<(), StoreError> {
         check_name(name)?;
         check_size(name, content)?;

@@ -41,6 +41,22 @@ impl Files {
         &self.claims
     }
 
+    /// The names that begin with `prefix`, sorted.
+    pub(super) async fn list(&self, prefix: &str) -> Result<Vec<String>, StoreError> {
+        // The folder that all of them lie in.
+        let folder = prefix.rsplit_once('/').map_or("", |(folder, _)| folder);
+        check_name(&format!("{folder}/_"))?;
+        let (state, folder) = (self.state.clone(), folder.to_owned());
+        let mut names = blocking(&self.state, move || {
+            let mut names = Vec::new();
+            list(&state, &folder, 0, &mut names).map(|()| names)
+        })
+        .await?;
+        names.retain(|name| name.starts_with(prefix));
+        names.sort();
+        Ok(names)
+    }
+
     fn path(&self, name: &str) -> Result<PathBuf, StoreError> {
         check_name(name)?;
         Ok(self.state.join(name))
@@ -66,9 +82,6 @@ impl Store for Files {
     async fn write(&self, name: &str, content: &[u8]) -> Result<(), StoreError> {
         let path = self.path(name)?;
         check_size(name, content)?;
-        if is_lent(name) {
-            return self.lent.put(name, content, Duration::MAX);
-        }
         let content = content.to_vec();
         blocking(&self.state, move || write(&path, &content)).await
     }
@@ -80,24 +93,6 @@ impl Store for Files {
             return Ok(());
         }
         blocking(&self.state, move || remove(&path)).await
-    }
-
-    async fn list(&self, prefix: &str) -> Result<Vec<String>, StoreError> {
-        if is_lent(prefix) {
-            return Ok(self.lent.list(prefix));
-        }
-        // The folder that all of them lie in.
-        let folder = prefix.rsplit_once('/').map_or("", |(folder, _)| folder);
-        check_name(&format!("{folder}/_"))?;
-        let (state, folder) = (self.state.clone(), folder.to_owned());
-        let mut names = blocking(&self.state, move || {
-            let mut names = Vec::new();
-            list(&state, &folder, 0, &mut names).map(|()| names)
-        })
-        .await?;
-        names.retain(|name| name.starts_with(prefix));
-        names.sort();
-        Ok(names)
     }
 
     async fn lend(&self, name: &str, content: &[u8], ttl: Duration) -> Result<(), StoreError> {
@@ -145,7 +140,7 @@ async fn blocking<T: Send + 'static>(
 }
 
 fn prepare(state: &Path) -> Result<(), StoreError> {
-    for folder in ["certs/acme", "acme/accounts"] {
+    for folder in ["certs/acme", "acme", "acme/accounts"] {
         let folder = state.join(folder);
         make_folder(&folder)?;
         for entry in fs::read_dir(&folder)
@@ -367,14 +362,18 @@ mod tests {
         ] {
             files.write(name, b"").await.expect("written");
         }
-        std::fs::write(state.path().join("certs/acme/.a.pem-x1"), "half").expect("written");
+        let halves = ["certs/acme/.a.pem-x1", "acme/.history.json-x1"];
+        let halves = halves.map(|half| state.path().join(half));
+        for half in &halves {
+            std::fs::write(half, "half").expect("written");
+        }
         let all = ["certs/acme/a.pem", "certs/acme/b.pem", "certs/z.pem"];
         assert_eq!(files.list("certs/").await.expect("listed"), all);
         assert_eq!(files.list("certs/acme/a").await.expect("listed"), all[..1]);
         assert!(files.list("certs/none/").await.expect("listed").is_empty());
         // A write that was cut off is cleared away at the next start.
         Files::open(state.path()).await.expect("opens");
-        assert!(!state.path().join("certs/acme/.a.pem-x1").exists());
+        assert!(!halves.iter().any(|half| half.exists()));
         assert_eq!(files.list("certs/").await.expect("listed"), all);
     }
 
@@ -382,7 +381,6 @@ mod tests {
     async fn a_lease_has_one_holder() {
         let (_state, files) = opened().await;
         let held = files.lease("www").await.expect("asked").expect("free");
-        assert!(held.is_held());
         assert!(files.lease("www").await.expect("asked").is_none());
         assert!(files.lease("other").await.expect("asked").is_some());
         drop(held);

@@ -41,11 +41,6 @@ impl Lease {
         }
     }
 
-    /// Whether it still holds.
-    pub fn is_held(&self) -> bool {
-        self.held.as_ref().is_none_or(|held| *held.borrow())
-    }
-
     /// Returns when it does not hold any more; in this process alone, never.
     pub async fn lost(&self) {
         let Some(mut held) = self.held.clone() else {

@@ -39,20 +39,6 @@ impl Lent {
     pub(super) fn remove(&self, name: &str) -> bool {
         self.0.lock().remove(name).is_some()
     }
-
-    /// The names that begin with `prefix`, sorted.
-    pub(super) fn list(&self, prefix: &str) -> Vec<String> {
-        let now = Instant::now();
-        let lent = self.0.lock();
-        lent.range::<str, _>((
-            std::ops::Bound::Included(prefix),
-            std::ops::Bound::Unbounded,
-        ))
-        .take_while(|(name, _)| name.starts_with(prefix))
-        .filter(|(_, (until, _))| *until > now)
-        .map(|(name, _)| name.to_string())
-        .collect()
-    }
 }
 
 /// A hundred orders of a hundred names.
@@ -71,15 +57,13 @@ mod tests {
         lent.put("challenges/a", b"1", long).expect("room");
         lent.put("challenges/b", b"2", Duration::ZERO)
             .expect("room");
-        lent.put("challengez/c", b"3", long).expect("room");
         assert_eq!(lent.get("challenges/a").as_deref(), Some(&b"1"[..]));
         assert_eq!(lent.get("challenges/b"), None, "its time is over");
-        assert_eq!(lent.list("challenges/"), ["challenges/a"]);
         lent.put("challenges/a", b"4", long).expect("room");
         assert_eq!(lent.get("challenges/a").as_deref(), Some(&b"4"[..]));
         assert!(lent.remove("challenges/a"));
         assert!(!lent.remove("challenges/a"));
-        assert_eq!(lent.list(""), ["challengez/c"]);
+        assert_eq!(lent.get("challenges/a"), None);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Which of two certificates under one name stays, where another proxy wrote one.
 
 use std::fmt::Debug;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use sovereign_config::model::KeyKind;
 
@@ -47,7 +47,7 @@ impl Referee for Newest {
 
 /// A certificate that is in order.
 struct Sound {
-    obtained: u64,
+    obtained: SystemTime,
     facts: Facts,
 }
 
@@ -65,8 +65,7 @@ impl Sound {
 /// since the clock here may be wrong.
 fn sound(content: &[u8]) -> Option<Sound> {
     let kept = Kept::parse(std::str::from_utf8(content).ok()?).ok()?;
-    let obtained = kept.about.obtained.min(LATEST);
-    let now = UNIX_EPOCH + Duration::from_secs(obtained);
+    let now = kept.about.obtained_at();
     [KeyKind::Ecdsa, KeyKind::Rsa].into_iter().find_map(|key| {
         let wanted = Wanted {
             id: "".into(),
@@ -79,12 +78,12 @@ fn sound(content: &[u8]) -> Option<Sound> {
             until: Default::default(),
         };
         let facts = judge(&kept, &wanted, now).ok()?;
-        Some(Sound { obtained, facts })
+        Some(Sound {
+            obtained: now,
+            facts,
+        })
     })
 }
-
-/// The end of the year 9999.
-const LATEST: u64 = 253_402_300_799;
 
 #[cfg(test)]
 mod tests {

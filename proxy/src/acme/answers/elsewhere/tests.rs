@@ -27,9 +27,6 @@ impl Store for Together {
         self.lent.lock().remove(name);
         Ok(())
     }
-    async fn list(&self, _: &str) -> Result<Vec<String>, StoreError> {
-        Ok(Vec::new())
-    }
     async fn lend(&self, name: &str, content: &[u8], _: Duration) -> Result<(), StoreError> {
         self.lent.lock().insert(name.to_owned(), content.to_vec());
         Ok(())

@@ -1,5 +1,6 @@
 //! What we ask of an etcd, each as one call of its v3 API.
 
+use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Deserializer};
@@ -8,7 +9,7 @@ use serde_json::{Value, json};
 use super::gateway::{Gateway, Trouble, decode, encode};
 
 /// A key as it stands in etcd.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub(super) struct Entry {
     pub(super) key: Vec<u8>,
     pub(super) value: Vec<u8>,
@@ -16,6 +17,16 @@ pub(super) struct Entry {
     pub(super) revision: i64,
     /// The lease it goes with; empty where it stays.
     pub(super) lease: String,
+}
+
+/// Without the value: it may hold a private key.
+impl fmt::Debug for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Entry")
+            .field("key", &String::from_utf8_lossy(&self.key))
+            .field("revision", &self.revision)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Some of the keys below a prefix.
@@ -63,16 +74,6 @@ pub(super) async fn changes(
         entries: range.kvs.into_iter().filter_map(Pair::entry).collect(),
         more: range.more,
     })
-}
-
-/// The keys below `prefix`, at most `most`, without values.
-pub(super) async fn keys(
-    gateway: &Gateway,
-    prefix: &str,
-    most: u32,
-) -> Result<Vec<Entry>, Trouble> {
-    let page = changes(gateway, prefix, 0, most).await?;
-    Ok(page.entries)
 }
 
 /// One key; `None`: it is not there.
@@ -190,7 +191,8 @@ struct Header {
     revision: i64,
 }
 
-#[derive(Debug, Deserialize)]
+// What has a value in it shows nothing of itself: the value may hold a private key.
+#[derive(Deserialize)]
 struct Range {
     header: Header,
     #[serde(default)]
@@ -199,7 +201,7 @@ struct Range {
     more: bool,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(default)]
 struct Pair {
     key: String,
@@ -209,7 +211,7 @@ struct Pair {
     lease: String,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Deserialize)]
 struct Txn {
     header: Header,
     #[serde(default)]
@@ -218,7 +220,7 @@ struct Txn {
     responses: Vec<Part>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Deserialize)]
 struct Part {
     response_range: Option<Range>,
 }
@@ -275,6 +277,23 @@ mod tests {
     #[test]
     fn the_end_of_a_prefix() {
         assert_eq!(end_of("/s/certs/"), b"/s/certs0");
+    }
+
+    #[test]
+    fn a_value_is_never_shown() {
+        let entry = Entry {
+            key: b"/s/a".into(),
+            value: b"secret".into(),
+            revision: 2,
+            lease: String::new(),
+        };
+        let shown = format!("{:?}", Put::Differs(Some(entry)));
+        assert!(
+            shown.contains("/s/a") && !shown.contains("secret"),
+            "{shown}"
+        );
+        // Bytes are shown as numbers.
+        assert!(!shown.contains("115"), "{shown}");
     }
 
     /// As etcd 3.4 writes it: numbers as text, nothing where a value is empty or false.

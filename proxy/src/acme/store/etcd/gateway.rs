@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 use sovereign_config::model;
 
 use super::connect::{Connection, Endpoint, Trust};
+use crate::causes;
 
 /// Why a call was in vain, in the operator's words.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -191,7 +192,7 @@ impl Gateway {
             .body(Full::from(body.to_string()))
             .map_err(|error| Trouble::here(error.to_string()))?;
         let response = connection.send_request(request).await;
-        let response = response.map_err(|error| Trouble::away(whole(&error)))?;
+        let response = response.map_err(|error| Trouble::away(causes::chain(&error)))?;
         let status = response.status();
         let body = Limited::new(response.into_body(), MOST_ANSWER)
             .collect()
@@ -274,13 +275,6 @@ fn refusal(status: StatusCode, body: &[u8]) -> Trouble {
         ),
         _ => Trouble::new(Kind::Refused, said),
     }
-}
-
-/// An error with its causes.
-fn whole(error: &(dyn std::error::Error + 'static)) -> String {
-    let causes = std::iter::successors(Some(error), |error| error.source());
-    let texts: Vec<String> = causes.map(ToString::to_string).collect();
-    texts.join(": ")
 }
 
 fn silent(limit: Duration) -> String {

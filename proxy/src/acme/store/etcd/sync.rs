@@ -93,9 +93,12 @@ pub(super) async fn pay(inner: &Inner, name: &str) {
 async fn pull(inner: &Inner) -> Result<(), Trouble> {
     let prefix = inner.key("certs/");
     loop {
-        let since = inner.progress.lock().since;
+        let (since, heard) = {
+            let progress = inner.progress.lock();
+            (progress.since, progress.latest)
+        };
         let page = calls::changes(&inner.gateway, &prefix, since, MOST_KEYS).await?;
-        if !begin(inner, &page).await? {
+        if !begin(inner, &page, heard).await? {
             continue;
         }
         for entry in &page.entries {
@@ -116,13 +119,14 @@ async fn pull(inner: &Inner) -> Result<(), Trouble> {
     }
 }
 
-/// False: it is another etcd, or one that went back in time; everything is looked at again.
-async fn begin(inner: &Inner, page: &Page) -> Result<bool, Trouble> {
+/// False: it is another etcd, or one that went back in time; everything is looked at again. `heard`: the
+/// latest revision that was known when the question was asked; a write of ours may have raced with it.
+async fn begin(inner: &Inner, page: &Page, heard: i64) -> Result<bool, Trouble> {
     {
         let mut progress = inner.progress.lock();
         let same = progress.cluster == page.cluster;
-        if same && page.revision >= progress.latest {
-            progress.latest = page.revision;
+        if same && page.revision >= heard {
+            progress.latest = progress.latest.max(page.revision);
             return Ok(true);
         }
         progress.start_over();
@@ -247,3 +251,44 @@ const BEAT: Duration = Duration::from_secs(2);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// Far above what one proxy serves.
 const MOST_NAMES: usize = 100_000;
+
+#[cfg(test)]
+mod tests {
+    use sovereign_config::model;
+
+    use super::*;
+    use crate::acme::store::etcd::Shared;
+    use crate::acme::store::files::Files;
+
+    /// A write that overtook the question looked like an etcd that went back in time.
+    #[tokio::test]
+    async fn a_write_that_overtakes_a_question_is_no_step_back() {
+        let state = tempfile::tempdir().expect("a folder");
+        let files = Files::open(state.path()).await.expect("opens");
+        let config = model::Etcd {
+            endpoints: vec!["http://127.0.0.1:1".into()],
+            prefix: "/stack".into(),
+            roots: None,
+            identity: None,
+            user: None,
+        };
+        let shared = Shared::open(files, &config);
+        let inner = &shared.inner;
+        // Asked at revision 5; meanwhile a write of ours made it 6.
+        let page = Page {
+            cluster: "17".into(),
+            revision: 5,
+            entries: Vec::new(),
+            more: false,
+        };
+        {
+            let mut progress = inner.progress.lock();
+            progress.cluster = "17".into();
+            (progress.since, progress.latest) = (5, 6);
+        }
+        assert!(begin(inner, &page, 5).await.expect("begins"));
+        assert_eq!(inner.progress.lock().latest, 6);
+        assert!(!begin(inner, &page, 6).await.expect("a restored one"));
+        assert_eq!(inner.progress.lock().since, 0);
+    }
+}

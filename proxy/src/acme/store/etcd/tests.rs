@@ -9,6 +9,7 @@ use sovereign_config::model;
 
 use super::fake::{Data, Member, Mood};
 use crate::acme::store::{self, Referee, Store, StoreError, Verdict};
+use crate::eventually::eventually;
 
 const NAME: &str = "certs/acme/www.example.org.pem";
 const KEY: &str = "/stack/certs/acme/www.example.org.pem";
@@ -58,18 +59,19 @@ impl Proxy {
         Self { store, state }
     }
 
+    /// The certificates in local files, sorted.
+    fn files(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(self.state.path().join("certs/acme")).expect("a folder");
+        let names = entries.flatten().map(|entry| entry.file_name());
+        let mut names: Vec<_> = names.filter_map(|name| name.into_string().ok()).collect();
+        names.retain(|name| !name.starts_with('.'));
+        names.sort();
+        names
+    }
+
     async fn has(&self, content: &str) -> bool {
         let read = self.store.read(NAME).await.expect("readable");
         read.as_deref() == Some(content.as_bytes())
-    }
-}
-
-/// Waits until it is so, 20 s at most.
-async fn eventually(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
-    let began = Instant::now();
-    while !is_so().await {
-        assert!(began.elapsed() < Duration::from_secs(20), "{what}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 
@@ -208,9 +210,8 @@ async fn what_is_bad_stays_outside() {
     }
     let member = Member::start(&data).await;
     let a = Proxy::with(&[member.url()], None, &[(NAME, "1")]).await;
-    let names = async || a.store.list("certs/").await.expect("listed");
-    eventually("the good one is there", async || names().await.len() == 2).await;
-    assert_eq!(names().await, ["certs/acme/last.pem", NAME]);
+    eventually("the good one is there", async || a.files().len() == 2).await;
+    assert_eq!(a.files(), ["last.pem", "www.example.org.pem"]);
     assert!(a.has("1").await && there(&data, "bad"));
     assert!(!a.state.path().join("../outside.pem").exists());
 }
@@ -224,10 +225,7 @@ async fn many_changes_come_page_by_page() {
     }
     let member = Member::start(&data).await;
     let a = Proxy::start(&[member.url()]).await;
-    eventually("all of them", async || {
-        a.store.list("certs/").await.expect("listed").len() == 1200
-    })
-    .await;
+    eventually("all of them", async || a.files().len() == 1200).await;
 }
 
 /// An etcd that was restored from an archive, or made anew, gets what it lacks.
@@ -267,7 +265,6 @@ async fn an_answer_to_a_challenge_is_lent_to_all() {
         b.store.read(name).await.expect("read").as_deref(),
         Some(&b"answer"[..])
     );
-    assert_eq!(b.store.list("challenges/").await.expect("listed"), [name]);
     assert_eq!(
         b.store.read("challenges/http/other").await.expect("read"),
         None
@@ -295,7 +292,6 @@ async fn one_holder_over_all_proxies() {
         Proxy::start(&[member.url()]).await,
     );
     let held = a.store.lease("www").await.expect("asked").expect("free");
-    assert!(held.is_held());
     assert!(
         a.store.lease("www").await.expect("asked").is_none(),
         "in this process"
@@ -320,7 +316,6 @@ async fn one_holder_over_all_proxies() {
     data.lock().end_leases();
     let lost = tokio::time::timeout(Duration::from_secs(20), held.lost()).await;
     lost.expect("it hears of it");
-    assert!(!held.is_held());
     drop(held);
     eventually("and may ask again", async || {
         a.store.lease("www").await.expect("asked").is_some()
