@@ -10,6 +10,7 @@ mod clock;
 mod crowd;
 mod kills;
 mod reach;
+mod wrong;
 // What an operator sees, and what others think of the TLS.
 mod files;
 mod findings;

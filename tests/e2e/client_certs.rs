@@ -1,5 +1,6 @@
 //! Client certificates for a route, and which TLS a site speaks.
 
+use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,11 +10,13 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, ClientConnection, HandshakeKind};
 use sovereign_tests::client::{Body, client_config, whole};
+use sovereign_tests::faketime;
+use sovereign_tests::lab::system_program;
 use sovereign_tests::origin::reply;
 use sovereign_tests::pebble::{Identity, vouch};
 use sovereign_tests::proxy::site;
 use sovereign_tests::wait::within;
-use sovereign_tests::{Lab, Origin, Proxy, Target};
+use sovereign_tests::{Lab, Origin, Proxy, Target, eventually};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
@@ -28,6 +31,27 @@ impl House {
             name,
             "DNS:open.test,DNS:inner.test",
         ))
+    }
+
+    /// Gives somebody else a certificate that is good for a month from a moment on, such as `-1h`.
+    fn welcome(&self, lab: &Lab, from: &str) -> Self {
+        let folder = lab.folder("member");
+        let (cert, key) = (folder.join("cert.pem"), folder.join("key.pem"));
+        let mut command = Command::new(system_program("openssl"));
+        command
+            .args(["req", "-x509", "-newkey", "ec", "-nodes", "-days", "30"])
+            .args(["-pkeyopt", "ec_paramgen_curve:P-256", "-subj", "/CN=Ada"])
+            .args(["-addext", "basicConstraints=critical,CA:FALSE"])
+            .args(["-CA".as_ref(), self.0.ca.as_os_str(), "-CAkey".as_ref()])
+            .arg(self.0.ca.with_file_name("ca-key.pem"))
+            .args(["-out".as_ref(), cert.as_os_str()])
+            .args(["-keyout".as_ref(), key.as_os_str()])
+            .envs(faketime::environment(from));
+        let output = command.output().expect("openssl starts");
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{told}");
+        let ca = self.0.ca.clone();
+        Self(Identity { ca, cert, key })
     }
 
     /// A route's keys.
@@ -332,6 +356,87 @@ async fn a_certificate_lasts_over_a_resumed_session_and_ends_with_its_authority(
         );
         let _ = tls.shutdown().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_certificate_that_is_not_in_force_is_refused() {
+    let lab = Lab::open().await;
+    let origin = origin().await;
+    let ours = House::found(&lab, "ours");
+    let sites = site("app.test", &origin.url(), &ours.guards("/admin", ""))
+        + &site("other.test", &origin.url(), "");
+    let proxy = Proxy::start(&lab, &sites).await;
+    let (target, other) = (proxy.https("app.test"), proxy.https("other.test"));
+    let good = ours.welcome(&lab, "-1h");
+    assert_eq!(visit(&target, Some(&good), "/admin/users").await, 200);
+
+    // Lapsed ten days ago, and to begin in ten days.
+    for from in ["-40d", "+10d"] {
+        let member = ours.welcome(&lab, from);
+        let config = Arc::new(client(&target, Some(&member)));
+        let answered = async {
+            let mut tls = shake_hands(&target, &config).await?;
+            // Nothing is sent: that would meet a closed connection, and its reset hide the alert.
+            tls.read_u8().await
+        };
+        let outcome = within("a refusal", Duration::from_secs(20), answered).await;
+        let told = outcome.expect_err(from).to_string();
+        assert!(told.contains("received fatal alert"), "{from}: {told}");
+        // Whoever it belongs to comes in wherever none is wanted: without it, or where nobody asks for it.
+        assert_eq!(visit(&target, None, "/open").await, 200, "{from}");
+        assert_eq!(visit(&target, None, "/admin/users").await, 403, "{from}");
+        assert_eq!(visit(&other, Some(&member), "/").await, 200, "{from}");
+    }
+    let behind = origin.seen();
+    let behind = behind.iter().filter(|seen| seen.path == "/admin/users");
+    assert_eq!(behind.count(), 1);
+    let counted = "sovereign_connection_failures_total{reason=\"client-certificate\"}";
+    eventually("both are counted", Duration::from_secs(20), || async {
+        let count = proxy.metric(counted).await;
+        (count == Some(2.0))
+            .then_some(())
+            .ok_or(format!("{count:?}"))
+    })
+    .await;
+}
+
+/// The clock that goes over the ends of a certificate is the proxy's: nobody waits for them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_certificate_that_lapses_opens_no_door_any_more_and_shuts_no_other() {
+    let lab = Lab::open().await;
+    let origin = origin().await;
+    let ours = House::found(&lab, "ours");
+    let sites = site("app.test", &origin.url(), &ours.guards("/admin", ""));
+    let (launch, clock) = faketime::launch(&lab);
+    let mut proxy = Proxy::prepare(&lab, launch, "", &sites);
+    proxy.start_again(&lab).await;
+    let target = proxy.https("app.test");
+    // One of them lapses in an hour, the other one began an hour ago.
+    let members = [("-719h", "+2h"), ("-1h", "-2h")];
+    let members = members.map(|(from, out_of_force)| (ours.welcome(&lab, from), out_of_force));
+    for (member, out_of_force) in members {
+        let config = Arc::new(client(&target, Some(&member)));
+        let mut open = shake_hands(&target, &config).await.expect("a handshake");
+        assert_eq!(status(&ask(&mut open, "app.test", "/", "").await), 200);
+
+        faketime::set(&clock, out_of_force);
+        let refused = ask(&mut open, "app.test", "/admin", "").await;
+        assert_eq!(status(&refused), 403, "{out_of_force}: {refused}");
+        assert_eq!(status(&ask(&mut open, "app.test", "/", "").await), 200);
+        // A session that began while it was good gets no further.
+        let mut later = shake_hands(&target, &config).await.expect("a handshake");
+        let kind = later.get_ref().1.handshake_kind();
+        assert_eq!(kind, Some(HandshakeKind::Resumed), "{out_of_force}");
+        let refused = ask(&mut later, "app.test", "/admin", "").await;
+        assert_eq!(status(&refused), 403, "{out_of_force}: {refused}");
+        assert_eq!(status(&ask(&mut later, "app.test", "/", "").await), 200);
+
+        faketime::set(&clock, "+0");
+        assert_eq!(status(&ask(&mut open, "app.test", "/admin", "").await), 200);
+    }
+    let behind = origin.seen();
+    let behind = behind.iter().filter(|seen| seen.path == "/admin");
+    assert_eq!(behind.count(), 2);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

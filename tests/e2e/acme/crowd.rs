@@ -19,6 +19,8 @@ use crate::blog::{HOST, POSTS, blog};
 const NAMES: usize = 50;
 /// How many requests a second there are, over all names.
 const RATE: u32 = 500;
+/// How long certificates are valid where they are to lapse, in seconds: renewed with a tenth of it left.
+const SHORT: u64 = 60;
 /// Longer than all of them take, on a machine that is busy with the load.
 const PATIENCE: Duration = Duration::from_secs(150);
 
@@ -105,6 +107,39 @@ async fn all_from_pebble(
         serials.insert(name.clone(), serial);
     }
     serials
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_certificate_that_lapses_under_load_is_replaced_before() {
+    let lab = Lab::alone().await;
+    let origin = origin().await;
+    let short = Manner {
+        validity: SHORT,
+        ..Manner::default()
+    };
+    let mut stage = Stage::set(&lab, &short).await;
+    stage.write(&plain_site("app.example", &origin.url(), ""));
+    stage.proxy.start_again(&lab).await;
+    let first = super::from_pebble(&stage.proxy, "app.example").await;
+    // Nobody else is trusted: what the local authority signs will not do either.
+    let target = stage.target("app.example");
+    let load = Load::new(&target, 200, |number| Get::path(format!("/{number}"))).start();
+    let over = Arc::new(AtomicBool::new(false));
+    let newcomer = tokio::spawn(come_and_go(vec![target], over.clone()));
+
+    tokio::time::sleep(Duration::from_secs(2 * SHORT + 5)).await;
+    let report = load.stop().await;
+    over.store(true, Ordering::Relaxed);
+    let (handshakes, failed) = newcomer.await.expect("it ends");
+    let (requests, issued) = (report.records.len(), stage.pebble.issued());
+    println!("{requests} requests, {handshakes} handshakes, {issued} certificates");
+    report.assert_none_failed();
+    assert!(failed.is_empty(), "{}: {}", failed.len(), failed[0]);
+    // Two lifetimes have passed, and there were enough visitors to notice.
+    let last = super::from_pebble(&stage.proxy, "app.example").await;
+    assert!(last.valid.0 > first.valid.1, "{first:?}, {last:?}");
+    assert!(issued >= 3 && handshakes > 1000 && requests > 10_000);
+    stage.proxy.assert_no_panic();
 }
 
 /// Visitors of all names, and somebody who comes anew all the time and looks at the certificate.
