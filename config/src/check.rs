@@ -13,7 +13,7 @@ mod dns;
 // Header fields that may be set and removed.
 mod headers;
 // Host names and address blocks.
-mod host;
+pub(crate) mod host;
 // The preset that a site names.
 mod preset;
 // Whether names that are to be certified can be proved.
@@ -71,11 +71,22 @@ pub(crate) fn file(raw: &raw::File, base: &Path, problems: &mut Problems<'_>) ->
 }
 
 /// What every check needs: where problems go, and the folder that relative paths count from.
-struct Check<'c, 't> {
-    problems: &'c mut Problems<'t>,
-    base: &'c Path,
+pub(crate) struct Check<'c, 't> {
+    pub(crate) problems: &'c mut Problems<'t>,
+    pub(crate) base: &'c Path,
     /// The operator names an authority: it may certify any name.
     own_authority: bool,
+}
+
+impl<'c, 't> Check<'c, 't> {
+    /// For the checks of another file that has values of the same kinds.
+    pub(crate) fn of(problems: &'c mut Problems<'t>, base: &'c Path) -> Self {
+        Self {
+            problems,
+            base,
+            own_authority: false,
+        }
+    }
 }
 
 impl Check<'_, '_> {
@@ -394,7 +405,7 @@ fn all_off(raw: &raw::File) -> bool {
 }
 
 /// One value or each of a list, with its key.
-fn each<'r, T>(
+pub(crate) fn each<'r, T>(
     raw: Option<&'r raw::OneOrMany<T>>,
     key: &Key,
 ) -> impl Iterator<Item = (Key, &'r T)> {

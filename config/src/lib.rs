@@ -26,6 +26,8 @@ mod check;
 pub mod presets;
 // What a program runs on.
 pub mod model;
+// The other file: what a stack is deployed from.
+pub mod stack;
 // What is wrong, one by one and all together.
 mod problem;
 mod report;
@@ -37,28 +39,32 @@ pub use report::Report;
 
 /// Reads and checks a configuration file. Relative paths in it count from its own folder.
 pub fn load(path: &Path) -> Result<model::Proxy, Report> {
+    let text = text(path, "sovereign-proxy init writes a file to start from")?;
+    let base = path.parent().unwrap_or(Path::new(""));
+    parse(&path.display().to_string(), &text, base)
+}
+
+/// The text of a file; where there is none, `start` says how to come by one.
+fn text(path: &Path, start: &str) -> Result<String, Report> {
     let name = path.display().to_string();
     let bytes = std::fs::read(path).map_err(|error| {
         let missing = error.kind() == std::io::ErrorKind::NotFound;
-        let hint = missing.then(|| "sovereign-proxy init writes a file to start from".to_owned());
         let found = if missing {
             "no such file".to_owned()
         } else {
             error.to_string()
         };
-        Report::unreadable(&name, found, hint)
+        Report::unreadable(&name, found, missing.then(|| start.to_owned()))
     })?;
-    let text = String::from_utf8(bytes)
-        .map_err(|_| Report::unreadable(&name, "bytes that are not UTF-8".to_owned(), None))?;
-    let base = path.parent().unwrap_or(Path::new(""));
-    parse(&name, &text, base)
+    String::from_utf8(bytes)
+        .map_err(|_| Report::unreadable(&name, "bytes that are not UTF-8".to_owned(), None))
 }
 
 /// Checks the text of a configuration file. `name` is what problems call the file, and `base` the
 /// folder that relative paths count from.
 pub fn parse(name: &str, text: &str, base: &Path) -> Result<model::Proxy, Report> {
     let mut problems = problem::Problems::new(name, text);
-    let raw: raw::File = shape::read(&schema::file(), text, &mut problems);
+    let raw: raw::File = shape::read(&schema::file(), text, raw::REFUSED, &mut problems);
     let proxy = check::file(&raw, base, &mut problems);
     let problems = problems.into_list();
     if problems.is_empty() {

@@ -338,6 +338,17 @@ pub struct Upstream {
     pub scheme: UpstreamScheme,
     /// Where it listens.
     pub address: UpstreamAddress,
+    /// How it is known, where TLS is spoken.
+    pub tls: UpstreamTls,
+}
+
+/// How an upstream behind TLS is known.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub struct UpstreamTls {
+    /// The name that its certificate is for, and that it is told; `None`: its host.
+    pub name: Option<String>,
+    /// Authorities that are trusted beside the system's: a PEM file that was read, as DER.
+    pub roots: Vec<Vec<u8>>,
 }
 
 /// The protocol spoken to an upstream.
@@ -417,6 +428,9 @@ pub struct HeaderChanges {
 pub struct Route {
     /// Which paths it takes.
     pub path: PathPattern,
+    /// Where those are sent who ask for the path itself, by language tags in lower case; `*` stands for all others,
+    /// and a target that is the path itself for staying. Empty where nobody is sent, and with a pattern that is a glob.
+    pub languages: Vec<(String, String)>,
     /// What is done with them.
     pub action: Action,
     /// Only clients with a certificate of one of these authorities are let in: a PEM file that was read, as DER.
@@ -455,6 +469,9 @@ pub enum Action {
 /// A path pattern. Compared with the path as received, percent-encoding included.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PathPattern {
+    /// The path itself and nothing else. No configuration writes it: the proxy tells the path of a route with languages
+    /// from what lies below.
+    Exact(String),
     /// The path itself and everything below it, on segment borders; `/` takes all.
     Prefix(String),
     /// A pattern for the whole path in which `*` stands for any characters, `/` included.
@@ -493,6 +510,7 @@ impl PathPattern {
     /// Whether `path` (no query) is taken.
     pub fn matches(&self, path: &str) -> bool {
         match self {
+            Self::Exact(exact) => path == exact,
             Self::Prefix(prefix) => path.strip_prefix(prefix.as_str()).is_some_and(|rest| {
                 rest.is_empty() || prefix.ends_with('/') || rest.starts_with('/')
             }),
@@ -503,7 +521,7 @@ impl PathPattern {
     /// Its weight among patterns that match: the number of literal characters. The longest wins.
     pub fn literal_len(&self) -> usize {
         match self {
-            Self::Prefix(prefix) => prefix.len(),
+            Self::Exact(path) | Self::Prefix(path) => path.len(),
             Self::Glob(pattern) => pattern.bytes().filter(|byte| *byte != b'*').count(),
         }
     }

@@ -78,6 +78,11 @@ impl Key {
         Self(self.0[..self.0.rfind(['.', '[']).unwrap_or(0)].to_owned())
     }
 
+    /// The way that is written so.
+    pub(crate) fn written(text: String) -> Self {
+        Self(text)
+    }
+
     /// The way as text.
     pub(crate) fn as_str(&self) -> &str {
         &self.0
@@ -187,6 +192,34 @@ impl<'t> Problems<'t> {
         self.position(self.nearest(key).1).0
     }
 
+    /// A collector for the same text under other keys: what stands at `key` here is at `to(key)` there, and is
+    /// still called what the file calls it.
+    pub(crate) fn as_seen(&self, to: impl Fn(&Key) -> Option<Key>) -> Problems<'t> {
+        let mut other = Problems::new(self.file, self.text);
+        for (key, place) in &self.places {
+            if let Some(key) = to(key) {
+                other.place(key, place.written.clone(), place.offset);
+            }
+        }
+        other.incomplete = self.incomplete.iter().filter_map(to).collect();
+        other
+    }
+
+    /// Adds what such a collector has found, in the words of this file.
+    pub(crate) fn take_in(&mut self, other: Problems<'t>, reword: impl Fn(&mut Problem)) {
+        let found = other.list.into_iter().map(|(offset, mut problem)| {
+            reword(&mut problem);
+            (offset, problem)
+        });
+        self.list.extend(found);
+    }
+
+    /// How `key` is written, and where it, or the nearest table around it, stands.
+    pub(crate) fn place_of(&self, key: &Key) -> (Key, usize) {
+        let (written, offset) = self.nearest(key);
+        (Key(written), offset)
+    }
+
     /// All problems in file order.
     pub(crate) fn into_list(self) -> Vec<Problem> {
         let mut list = self.list;
@@ -213,12 +246,13 @@ impl<'t> Problems<'t> {
             if let Some(place) = self.places.get(&Key(around.to_owned())) {
                 let rest = &key.0[around.len()..];
                 let written = place.written.as_str();
-                let rest = if written.is_empty() {
-                    rest.trim_start_matches('.')
+                let rest = rest.trim_start_matches('.');
+                let dot = if written.is_empty() || rest.is_empty() || rest.starts_with('[') {
+                    ""
                 } else {
-                    rest
+                    "."
                 };
-                return (format!("{written}{rest}"), place.offset);
+                return (format!("{written}{dot}{rest}"), place.offset);
             }
             match around.rfind(['.', '[']) {
                 Some(end) => around = &around[..end],

@@ -10,10 +10,18 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::shape::Refused;
+
 pub(crate) use certificates::{
     Ca, Certificates, Challenge, Dns, Eab, Etcd, Feed, KeyKind, SiteCertificates, TlsPolicy,
     TsigAlgorithm, Until,
 };
+
+/// Keys that a later version will know.
+pub(crate) const REFUSED: &[Refused] = &[
+    Refused::later("tor", "remove the table"),
+    Refused::later("site[].onion", "remove the key"),
+];
 
 /// The configuration of one proxy. Everything but one `[[site]]` with its names and its upstream has a default.
 #[derive(Default, Deserialize, JsonSchema)]
@@ -125,7 +133,7 @@ pub(crate) struct Site {
     /// Host names without port; the first is canonical. "*.example.org" takes every name one label below it, and "*" every host that no other site names: these are served under the name that was asked for.
     #[schemars(required, title = "host names such as www.example.org")]
     pub(crate) names: Option<OneOrMany<String>>,
-    /// A named set of rules that knows the application: "ghost", "nextcloud", "nostr" or "radicale". Keys written here win over it. Default: none.
+    /// A named set of rules that knows the application: "btcpay", "forge", "ghost", "nextcloud", "nostr" or "radicale". Keys written here win over it. Default: none.
     #[schemars(title = "the name of a preset")]
     pub(crate) preset: Option<String>,
     /// How connections are secured. Default: "acme", or "local" for "*" and, where no `[[acme]]` is named, for names that no public authority certifies, such as localhost, nas.local and 192.168.1.5.
@@ -137,6 +145,8 @@ pub(crate) struct Site {
     /// The servers behind the site; several take turns. Required unless a route takes every path.
     #[schemars(title = "a URL such as http://127.0.0.1:2368")]
     pub(crate) upstream: Option<OneOrMany<String>>,
+    /// How the servers of `upstream` are known, where its URLs begin with https.
+    pub(crate) upstream_tls: Option<UpstreamTls>,
     /// Strict-Transport-Security: true (one year), false, or a lifetime of 0s to 3650d. Default: true where `tls` names files, false otherwise.
     pub(crate) hsts: Option<Hsts>,
     /// How long upstreams may take.
@@ -236,6 +246,18 @@ pub(crate) struct Timeouts {
     pub(crate) idle: Option<Duration>,
 }
 
+/// How upstreams behind TLS are known.
+#[derive(Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct UpstreamTls {
+    /// The name that their certificates are for, which they are told as well (SNI). Default: the host of the URL.
+    #[schemars(title = "a host name such as www.example.org")]
+    pub(crate) name: Option<String>,
+    /// A PEM file of authorities that are trusted beside those of the system. Default: none.
+    #[schemars(title = "the path of a PEM file")]
+    pub(crate) roots: Option<String>,
+}
+
 /// A response that means "restarting, ask again".
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -313,9 +335,14 @@ pub(crate) struct Route {
     pub(crate) redirect: Option<Redirect>,
     /// Answers without an upstream.
     pub(crate) answer: Option<Answer>,
+    /// Where those are sent who ask for the path itself, by the languages that they understand (Accept-Language); "*" stands for all others, and the path itself for staying. Default: nobody is sent.
+    #[schemars(title = "targets such as { en = \"/en/\", de = \"/de/\", \"*\" = \"/en/\" }")]
+    pub(crate) languages: Option<BTreeMap<String, RedirectTarget>>,
     /// Servers other than the site's.
     #[schemars(title = "a URL such as http://127.0.0.1:2368")]
     pub(crate) upstream: Option<OneOrMany<String>>,
+    /// How these servers are known, where their URLs begin with https.
+    pub(crate) upstream_tls: Option<UpstreamTls>,
     /// A PEM file of authorities: only clients with a certificate of one of them are let in. Nothing is cached below such a path unless the route's own `cache` says `enabled = true`. Default: none is asked for.
     #[schemars(title = "the path of a PEM file")]
     pub(crate) client_ca: Option<String>,

@@ -15,7 +15,8 @@ pub(crate) fn preset() -> Value {
     of::<raw::Preset>()
 }
 
-fn of<T: schemars::JsonSchema>() -> Value {
+/// The schema of a type of ours.
+pub(crate) fn of<T: schemars::JsonSchema>() -> Value {
     let generator = schemars::generate::SchemaSettings::draft2020_12().into_generator();
     let mut schema = generator.into_root_schema_for::<T>().to_value();
     without_null(&mut schema);

@@ -2,23 +2,29 @@
 //! Stands alone so that the checks of `check` meet only values of the right type. What is wrong is
 //! noted and left out, and the rest is read on.
 
+// Where a key belongs that is in the wrong table.
+mod home;
+
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use toml::Spanned;
-use toml::de::{DeTable, DeValue};
+use toml::de::{DeString, DeTable, DeValue};
 
 use crate::problem::{Key, Problems, did_you_mean, one_of, quoted};
 use crate::syntax;
 
-/// The tables of `text` that fit the schema, as the raw type it was made from.
+/// The tables of `text` that fit the schema, as the raw type it was made from. `refused` names keys that the
+/// schema does not have for a reason.
 pub(crate) fn read<T: DeserializeOwned + Default>(
     schema: &Value,
     text: &str,
+    refused: &[Refused],
     problems: &mut Problems<'_>,
 ) -> T {
     let (table, errors) = DeTable::parse_recoverable(text);
     let mut walk = Walk {
         root: schema,
+        refused,
         problems,
         tables: Vec::new(),
         missing: Vec::new(),
@@ -51,11 +57,29 @@ pub(crate) fn read<T: DeserializeOwned + Default>(
     })
 }
 
-/// Keys that a later version will know. They are told apart from mistakes.
-const LATER: &[(&str, &str)] = &[
-    ("tor", "remove the table"),
-    ("site[].onion", "remove the key"),
-];
+/// A key that is told apart from mistakes: somebody had a reason to write it, and there is one not to take it.
+pub(crate) struct Refused {
+    /// The way to it, without the numbers in brackets.
+    pub(crate) way: &'static str,
+    /// What was found.
+    pub(crate) found: &'static str,
+    /// What should be there.
+    pub(crate) wanted: &'static str,
+    /// What to do.
+    pub(crate) hint: &'static str,
+}
+
+impl Refused {
+    /// A key that a later version will know.
+    pub(crate) const fn later(way: &'static str, hint: &'static str) -> Self {
+        Self {
+            way,
+            found: "a setting that is not in this version",
+            wanted: "a configuration without it",
+            hint,
+        }
+    }
+}
 
 /// Where a value is: among the values that are kept, and as written in the file.
 #[derive(Clone)]
@@ -66,6 +90,7 @@ struct Ways {
 
 struct Walk<'a, 't> {
     root: &'a Value,
+    refused: &'a [Refused],
     problems: &'a mut Problems<'t>,
     /// Where each table starts, to tell in which one a syntax error lies.
     tables: Vec<(usize, Key)>,
@@ -191,6 +216,7 @@ impl Walk<'_, '_> {
     fn table(&mut self, schema: &Value, table: &DeTable<'_>, ways: &Ways) -> Value {
         let mut kept = Map::new();
         let known = schema.get("properties").and_then(Value::as_object);
+        let narrower = narrower(schema, table);
         let others = schema
             .get("additionalProperties")
             .filter(|others| others.is_object());
@@ -199,8 +225,11 @@ impl Walk<'_, '_> {
                 clean: ways.clean.key(name.get_ref()),
                 written: ways.written.key(name.get_ref()),
             };
-            let schema = known
-                .and_then(|known| known.get(name.get_ref().as_ref()))
+            let name_here = name.get_ref().as_ref();
+            let schema = narrower
+                .iter()
+                .find_map(|then| then.get("properties")?.get(name_here))
+                .or_else(|| known?.get(name_here))
                 .or(others);
             match schema {
                 Some(schema) => {
@@ -208,14 +237,18 @@ impl Walk<'_, '_> {
                         kept.insert(name.get_ref().to_string(), value);
                     }
                 }
-                None => self.unknown(name.get_ref(), name.span().start, known, &inner),
+                None => self.unknown(name, found.get_ref().is_table(), known, &inner),
             }
         }
-        let required = schema.get("required").and_then(Value::as_array);
-        for name in required.into_iter().flatten().filter_map(Value::as_str) {
+        let required = |schema: &&Value| schema.get("required").and_then(Value::as_array).cloned();
+        let needed = std::iter::once(schema).chain(narrower.iter().copied());
+        for name in needed.filter_map(|schema| required(&schema)).flatten() {
+            let Some(name) = name.as_str() else { continue };
             if !table.contains_key(name) {
-                let schema = known
-                    .and_then(|known| known.get(name))
+                let schema = narrower
+                    .iter()
+                    .find_map(|then| then.get("properties")?.get(name))
+                    .or_else(|| known?.get(name))
                     .unwrap_or(&Value::Null);
                 self.missing
                     .push((ways.clean.key(name), wanted(self.root, schema)));
@@ -226,25 +259,39 @@ impl Walk<'_, '_> {
 
     fn unknown(
         &mut self,
-        name: &str,
-        offset: usize,
+        name: &Spanned<DeString<'_>>,
+        is_table: bool,
         known: Option<&Map<String, Value>>,
         ways: &Ways,
     ) {
+        let offset = name.span().start;
+        let name = name.get_ref().as_ref();
         self.problems
             .place(ways.clean.clone(), ways.written.clone(), offset);
         let way = indexless(&ways.written);
-        if let Some((_, hint)) = LATER.iter().find(|(later, _)| *later == way) {
-            return self.later(ways, hint);
+        if let Some(refused) = self.refused.iter().find(|refused| refused.way == way) {
+            self.problems.leave_out(&ways.clean);
+            let Refused {
+                found,
+                wanted,
+                hint,
+                ..
+            } = refused;
+            self.problems
+                .add_with_hint(&ways.clean, *found, *wanted, *hint);
+            return;
         }
         let names = || known.into_iter().flat_map(Map::keys).map(String::as_str);
-        let hint = match (did_you_mean(name, names()), home(self.root, name)) {
+        let here = indexless(&ways.written.parent()).replace("[]", "");
+        let home = home::home(self.root, name, is_table, known, &here);
+        let hint = match (did_you_mean(name, names()), home) {
             (Some(meant), _) => {
                 // Taken for the key it was meant to be, so that this one is not called missing too.
                 self.problems.leave_out(&ways.clean.parent().key(meant));
                 format!("did you mean `{meant}`?")
             }
             (None, Some(home)) => format!("`{name}` belongs {home}"),
+            (None, None) if names().next().is_none() => "there are no keys here".to_owned(),
             (None, None) => format!("known here: {}", names().collect::<Vec<_>>().join(", ")),
         };
         self.problems
@@ -260,7 +307,8 @@ impl Walk<'_, '_> {
         ways: &Ways,
     ) -> Option<Value> {
         let takes = |name: &str| branches.iter().any(|branch| branch["type"] == name);
-        let secret = branches.iter().any(|branch| branch["writeOnly"] == true);
+        let secret = schema["writeOnly"] == true
+            || branches.iter().any(|branch| branch["writeOnly"] == true);
         let shown = match found.get_ref() {
             DeValue::String(text) if !secret => quoted(text),
             DeValue::String(_) => "text".to_owned(),
@@ -294,6 +342,9 @@ impl Walk<'_, '_> {
                     "put it in quotes".to_owned()
                 })
             }
+            DeValue::String(_) if secret && takes("object") => {
+                Some("a secret stands in a file of its own, and only its name here".to_owned())
+            }
             DeValue::String(text) if takes("integer") || takes("boolean") => {
                 let plain = text.parse::<i64>().is_ok() || text.parse::<bool>().is_ok();
                 plain.then(|| "write it without quotes".to_owned())
@@ -316,16 +367,6 @@ impl Walk<'_, '_> {
             found.span().start,
         );
         fits(branch, found.get_ref()).then(|| Value::Array(vec![self.table(branch, table, &inner)]))
-    }
-
-    fn later(&mut self, ways: &Ways, hint: &str) {
-        self.problems.leave_out(&ways.clean);
-        self.problems.add_with_hint(
-            &ways.clean,
-            "a setting that is not in this version",
-            "a configuration without it",
-            hint,
-        );
     }
 
     fn leave_out(
@@ -438,28 +479,24 @@ fn kind(branch: &Value) -> String {
     }
 }
 
-/// Where a key that was written in the wrong table belongs.
-fn home(root: &Value, name: &str) -> Option<String> {
-    let properties = root.get("properties").and_then(Value::as_object)?;
-    if let Some(schema) = properties.get(name) {
-        let branch = *branches(root, schema).first()?;
-        return Some(if branch["type"] == "object" {
-            format!("in a table of its own: [{name}]")
-        } else if takes_tables(root, branch) {
-            format!("in tables of its own: [[{name}]]")
-        } else {
-            "at the top of the file, before the first [table]".to_owned()
-        });
-    }
-    properties.iter().find_map(|(table, schema)| {
-        let branch = *branches(root, schema).first()?;
-        let (inner, open, close) = match branch.get("items") {
-            Some(items) => (*branches(root, items).first()?, "[[", "]]"),
-            None => (branch, "[", "]"),
-        };
-        inner.get("properties")?.get(name)?;
-        Some(format!("in {open}{table}{close}"))
-    })
+/// What a schema says further of a table in which a key has a certain value: `allOf` with `if` and `then`.
+fn narrower<'s>(schema: &'s Value, table: &DeTable<'_>) -> Vec<&'s Value> {
+    let holds = |condition: &Value| {
+        let properties = condition.get("properties").and_then(Value::as_object);
+        properties.is_some_and(|properties| {
+            properties.iter().all(|(name, value)| {
+                let found = table.get(name.as_str()).map(Spanned::get_ref);
+                matches!(found, Some(DeValue::String(text)) if value["const"] == text.as_ref())
+            })
+        })
+    };
+    let rules = schema.get("allOf").and_then(Value::as_array);
+    rules
+        .into_iter()
+        .flatten()
+        .filter(|rule| rule.get("if").is_some_and(holds))
+        .filter_map(|rule| rule.get("then"))
+        .collect()
 }
 
 /// The way without the numbers in brackets.

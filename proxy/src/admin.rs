@@ -35,7 +35,7 @@ pub trait Control: Send + Sync {
     /// Reads the configuration again and takes it, if it has no problem.
     async fn reload(&self) -> Result<String, String>;
     /// Replaces the running program, by itself or by another one.
-    async fn upgrade(&self, program: Option<PathBuf>) -> Result<String, String>;
+    async fn upgrade(&self, what: UpgradeRequest) -> Result<String, String>;
     /// Stops accepting and ends once requests under way are answered, or the deadline passes.
     /// Returns when draining has begun.
     async fn drain(&self, deadline: Option<Duration>) -> Result<String, String>;
@@ -63,6 +63,10 @@ pub trait Control: Send + Sync {
 pub struct UpgradeRequest {
     /// An absolute path; the running program's own where it is left out.
     pub program: Option<PathBuf>,
+    /// The configuration that the new program reads, an absolute path; that of the running one where it is
+    /// left out.
+    #[serde(default)]
+    pub config: Option<PathBuf>,
 }
 
 /// The body of `POST /drain`; may be left out.

@@ -25,10 +25,13 @@ use crate::shared::{Live, Shared};
 use crate::status::ReloadStatus;
 use crate::tls::{self, Certificates};
 
+pub(crate) use life::init_logging;
+
 mod certificates;
 mod control;
 mod demonstration;
 mod life;
+mod program;
 mod refresh;
 mod report;
 mod state;
@@ -74,6 +77,7 @@ pub struct App {
     started: Instant,
     config_path: Option<PathBuf>,
     args: Vec<OsString>,
+    program: Arc<program::Program>,
     last_reload: Mutex<Option<ReloadStatus>>,
 }
 
@@ -163,6 +167,7 @@ impl App {
             started: Instant::now(),
             config_path,
             args,
+            program: program::Program::running(),
             last_reload: Mutex::default(),
         });
         app.serve_demonstration();

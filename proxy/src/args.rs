@@ -58,6 +58,10 @@ pub(crate) enum Command {
     /// Checks the configuration, listens, and serves until SIGTERM or SIGINT. Runs as an ordinary
     /// user: ports below 1024 come with the capability cap_net_bind_service, or from systemd
     /// socket activation. Under systemd, Type=notify is understood, and so is the watchdog.
+    ///
+    /// As the first process of a container it is the parent of the daemon: an upgrade ends the old
+    /// daemon and not the container, signals reach the one in force, and the container ends with its
+    /// code.
     Run {
         /// The configuration
         #[arg(long, value_name = "FILE", default_value = CONFIG)]
@@ -167,6 +171,9 @@ pub(crate) enum Command {
         /// The new program [default: the path that the running one was started from]
         #[arg(long, value_name = "PATH")]
         program: Option<PathBuf>,
+        /// The configuration that the new program reads [default: that of the running one]
+        #[arg(long, value_name = "FILE")]
+        new_config: Option<PathBuf>,
     },
     /// Make the running proxy accept no more, and end once requests under way are answered
     Drain {

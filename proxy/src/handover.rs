@@ -418,6 +418,7 @@ async fn take_over(peer: UnixStream) -> Result<(), HandoverError> {
         // It died between our "ready" and its "go": nobody else serves now.
         Err(HandoverError::Closed) if said.is_ok() => {
             tracing::warn!("the running sovereign-proxy died during the handover; taking over");
+            announce(News::MainPid(std::process::id()));
             Ok(())
         }
         Err(_) => answer.map(|_| ()),

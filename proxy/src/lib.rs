@@ -8,6 +8,8 @@
 
 // Builds everything, keeps it, takes it down.
 pub mod app;
+// The first process of a container.
+pub mod init;
 // Sockets that come from, and go to, another process.
 pub mod handover;
 // What all connections share.

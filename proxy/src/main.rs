@@ -20,9 +20,9 @@ use anyhow::Context as _;
 use clap::Parser as _;
 use sovereign_config::Report;
 use sovereign_proxy::admin::purge::MOST_BYTES;
-use sovereign_proxy::admin::{Client, PurgeRequest};
+use sovereign_proxy::admin::{Client, PurgeRequest, UpgradeRequest};
 use sovereign_proxy::status::{self, Look};
-use sovereign_proxy::{app, handover, tls, warm};
+use sovereign_proxy::{app, handover, init, tls, warm};
 
 use args::{Cli, Command, Daemon};
 
@@ -47,6 +47,10 @@ fn main() -> ExitCode {
 
 fn perform(command: Command) -> anyhow::Result<ExitCode> {
     match command {
+        Command::Run { config } if init::is_first() => {
+            let checked = sovereign_config::load(&config)?;
+            return Ok(ExitCode::from(init::run(&checked)?));
+        }
         Command::Run { config } => run(config, |_| {})?,
         Command::Demo { http, https, state } => {
             let state = state.map_or_else(demonstration::default_state, Ok)?;
@@ -99,12 +103,17 @@ fn perform(command: Command) -> anyhow::Result<ExitCode> {
             }
         }
         Command::Reload { daemon } => say(&ask(&daemon, async |client| client.reload().await)?)?,
-        Command::Upgrade { daemon, program } => {
-            let program = program
-                .map(std::path::absolute)
-                .transpose()
-                .context("finding the new program")?;
-            say(&ask(&daemon, async |client| client.upgrade(program).await)?)?;
+        Command::Upgrade {
+            daemon,
+            program,
+            new_config,
+        } => {
+            let absolute = |path: Option<PathBuf>| path.map(std::path::absolute).transpose();
+            let what = UpgradeRequest {
+                program: absolute(program).context("finding the new program")?,
+                config: absolute(new_config).context("finding the new configuration")?,
+            };
+            say(&ask(&daemon, async |client| client.upgrade(&what).await)?)?;
         }
         Command::Drain { daemon, deadline } => {
             say(&ask(&daemon, async |client| client.drain(deadline).await)?)?;

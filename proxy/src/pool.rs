@@ -1,8 +1,12 @@
 //! The upstream servers of a site or route: which is next, which is down, and how it fared.
 
+// Whom a member trusts to be its server.
+mod trusted;
+
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -10,6 +14,9 @@ use parking_lot::Mutex;
 use pingora_core::protocols::ALPN;
 use pingora_core::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy};
 use sovereign_config::model::{Timeouts, Upstream, UpstreamAddress, UpstreamScheme};
+use tokio::sync::OnceCell;
+
+use trusted::Trusted;
 
 /// How long a resolved name is used before it is asked for again; the old addresses stay in use where that fails.
 const RESOLVED_FOR: Duration = Duration::from_secs(10);
@@ -32,6 +39,8 @@ pub struct Pool {
 pub struct Member {
     upstream: Upstream,
     socket: Option<PathBuf>,
+    /// Read at the first need.
+    trusted: OnceCell<Option<Arc<Trusted>>>,
     resolved: Mutex<Option<(Instant, VecDeque<SocketAddr>)>>,
     health: Mutex<Health>,
     requests: AtomicU64,
@@ -112,6 +121,7 @@ impl Member {
         Self {
             upstream,
             socket,
+            trusted: OnceCell::new(),
             resolved: Mutex::default(),
             health: Mutex::default(),
             requests: AtomicU64::new(0),
@@ -189,11 +199,17 @@ impl Member {
                 HttpPeer::new_uds(path, tls, String::new()).map_err(|error| error.to_string())?
             }
             (None, UpstreamAddress::Tcp(host, port)) => {
-                HttpPeer::new(self.resolve(host, *port).await?, tls, host.clone())
+                let name = self.upstream.tls.name.as_ref().unwrap_or(host);
+                HttpPeer::new(self.resolve(host, *port).await?, tls, name.clone())
             }
             // `new` gives every other address a socket.
             (None, _) => return Err("no address".to_owned()),
         };
+        if let Some(trusted) = self.trusted().await {
+            peer.options.ca = Some(trusted.certificates.clone());
+            // Else a connection to the same server that others trust might be taken for ours.
+            peer.group_key = trusted.group;
+        }
         let options = &mut peer.options;
         options.alpn = match self.upstream.scheme {
             UpstreamScheme::Http => ALPN::H1,
@@ -210,6 +226,16 @@ impl Member {
         // The passage keeps both times itself; this one only stands behind it.
         options.read_timeout = Some(timeouts.idle.max(timeouts.first_byte) + timeouts.connect);
         Ok(peer)
+    }
+
+    /// Whom it trusts in place of the system's authorities alone.
+    async fn trusted(&self) -> Option<&Arc<Trusted>> {
+        let roots = &self.upstream.tls.roots;
+        if roots.is_empty() {
+            return None;
+        }
+        let read = || Trusted::read(roots.clone());
+        self.trusted.get_or_init(read).await.as_ref()
     }
 
     async fn resolve(&self, host: &str, port: u16) -> Result<SocketAddr, String> {

@@ -156,10 +156,14 @@ pub async fn serve<D: Downstream>(
             status,
             location,
             reason,
+            by_language,
         } => {
             let told = Told::own(status, reason);
             let (mut answer, body) = response::redirect(status, &location);
             response::finish(&mut answer.headers, site, None, connection.tls.is_some());
+            if by_language {
+                response::vary_by_language(&mut answer.headers);
+            }
             say_own(&mut answer, Some(reason));
             let sent = answer_with(&mut client, &head.method, (answer, body)).await;
             shared.log(&Record::new(

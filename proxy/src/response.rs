@@ -6,6 +6,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use sovereign_config::model::HeaderChanges;
 
 use crate::downstream::ResponseHead;
+use crate::fields::has_token;
 use crate::route::{Refusal, Route, Site};
 
 /// What a client is told when an upstream cannot answer and its hold is over, in seconds.
@@ -167,6 +168,17 @@ pub fn finish(headers: &mut HeaderMap, site: &Site, route: Option<&Route>, tls: 
             .iter()
             .for_each(|changes| change(headers, changes)),
         None => change(headers, &site.config.response_headers),
+    }
+    if route.is_some_and(Route::varies_by_language) {
+        vary_by_language(headers);
+    }
+}
+
+/// Says that clients who understand another language may be answered otherwise.
+pub fn vary_by_language(headers: &mut HeaderMap) {
+    let told = |token| has_token(headers, &header::VARY, token);
+    if !told("accept-language") && !told("*") {
+        headers.append(header::VARY, HeaderValue::from_static("Accept-Language"));
     }
 }
 

@@ -4,11 +4,13 @@
 
 // Who is let in where a route asks for a client's certificate.
 mod guard;
+// Which of a site's languages a client understands.
+mod languages;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use http::StatusCode;
+use http::{Method, StatusCode};
 use sovereign_config::model::{self, Action, CacheRules, HeaderChanges, PathPattern, Tls, Until};
 
 use crate::downstream::{Connection, RequestHead};
@@ -51,6 +53,8 @@ pub struct Route {
     /// Its pattern, for the log.
     pub label: Box<str>,
     pattern: PathPattern,
+    /// Where clients are sent by their language; empty where nobody is, and answers do not vary by it.
+    languages: Vec<(String, String)>,
     /// What it does.
     pub action: Action,
     /// Where it sends requests.
@@ -79,6 +83,8 @@ pub enum Routed<'a> {
         location: String,
         /// The word for the log.
         reason: &'static str,
+        /// Clients who understand another language may be sent elsewhere.
+        by_language: bool,
     },
     /// The client showed no certificate that is let in here.
     Refused(&'a Arc<Site>, &'a Arc<Route>, Refusal),
@@ -172,6 +178,15 @@ impl Router {
                 refusal => Routed::Refused(site, route, refusal),
             };
         }
+        if let Some(location) = route.by_language(head) {
+            return Routed::Elsewhere {
+                site,
+                status: StatusCode::FOUND,
+                location,
+                reason: "language",
+                by_language: true,
+            };
+        }
         match &route.action {
             Action::Redirect { to, status } => elsewhere(site, *status, target(to, head), "route"),
             _ => Routed::Here(site, route),
@@ -214,6 +229,7 @@ impl Site {
     ) -> Self {
         let catch_all = model::Route {
             path: PathPattern::Glob("*".into()),
+            languages: Vec::new(),
             action: Action::Forward(Vec::new()),
             client_ca: None,
             cache: config.cache.clone(),
@@ -224,8 +240,9 @@ impl Site {
             .routes
             .iter()
             .chain([&catch_all])
+            .flat_map(by_path)
             .zip(1..)
-            .map(|(route, number)| Arc::new(Route::new(config, route, number, pool)))
+            .map(|(route, number)| Arc::new(Route::new(config, &route, number, pool)))
             .collect();
         routes.sort_by_key(|route| std::cmp::Reverse(route.pattern.literal_len()));
         let patterns = routes.iter().map(|route| (&route.pattern, &route.guard));
@@ -290,11 +307,13 @@ impl Route {
             Action::Forward(own) if !own.is_empty() => own,
             _ => &site.upstream,
         };
-        let (PathPattern::Prefix(label) | PathPattern::Glob(label)) = &route.path;
+        let (PathPattern::Exact(label) | PathPattern::Prefix(label) | PathPattern::Glob(label)) =
+            &route.path;
         Self {
             number,
             label: label.as_str().into(),
             pattern: route.path.clone(),
+            languages: route.languages.clone(),
             action: route.action.clone(),
             pool: pool(site, upstreams),
             guard: route
@@ -310,10 +329,40 @@ impl Route {
         }
     }
 
+    /// Where a client is sent that asks for the path in another language than this path's own.
+    fn by_language(&self, head: &RequestHead) -> Option<String> {
+        if self.languages.is_empty() || !matches!(head.method, Method::GET | Method::HEAD) {
+            return None;
+        }
+        let to = languages::lookup(&self.languages, &head.headers)?;
+        (to != &*self.label).then(|| target(to, head))
+    }
+
+    /// Whether clients are sent elsewhere by their language, so that what the others get varies by it.
+    pub fn varies_by_language(&self) -> bool {
+        !self.languages.is_empty()
+    }
+
     /// Whether only those are let in who show a certificate.
     pub fn is_guarded(&self) -> bool {
         self.guard.is_some()
     }
+}
+
+/// A route with languages as two: the path itself, where they count, and what lies below.
+fn by_path(route: &model::Route) -> Vec<model::Route> {
+    let (PathPattern::Prefix(path), false) = (&route.path, route.languages.is_empty()) else {
+        return vec![route.clone()];
+    };
+    let itself = model::Route {
+        path: PathPattern::Exact(path.clone()),
+        ..route.clone()
+    };
+    let below = model::Route {
+        languages: Vec::new(),
+        ..route.clone()
+    };
+    vec![itself, below]
 }
 
 fn elsewhere<'a>(
@@ -327,6 +376,7 @@ fn elsewhere<'a>(
         status,
         location,
         reason,
+        by_language: false,
     }
 }
 
@@ -365,7 +415,7 @@ mod tests {
     use std::path::Path;
     use std::time::Instant;
 
-    use http::{HeaderMap, Method, Version};
+    use http::{HeaderMap, Version};
 
     use super::*;
     use crate::metrics::Metrics;

@@ -18,6 +18,12 @@ pub(crate) use table::{Cell, Table, Tone, printable};
 pub struct Status {
     /// The program's version.
     pub version: String,
+    /// The path that it was started from.
+    #[serde(default)]
+    pub program: Option<String>,
+    /// The SHA-256 of its file, in hexadecimal; `None` in the first moment after the start.
+    #[serde(default)]
+    pub digest: Option<String>,
     /// Its process.
     pub pid: u32,
     /// When it was started, in RFC 3339.

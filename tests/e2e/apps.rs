@@ -1,10 +1,11 @@
-//! Two more real applications: calendars and a Nostr relay.
+//! Two more real applications, calendars and a Nostr relay, and what the proxy makes of a forge.
 
 use http::Method;
 use sovereign_tests::client::whole;
+use sovereign_tests::origin::reply;
 use sovereign_tests::proxy::site;
 use sovereign_tests::websocket::{Said, WebSocket};
-use sovereign_tests::{Client, Lab, NostrRelay, Proxy, Radicale};
+use sovereign_tests::{Client, Lab, NostrRelay, Origin, Proxy, Radicale};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_calendar_goes_round() {
@@ -126,6 +127,36 @@ async fn a_nostr_relay_over_wss() {
     other.say(r#"["REQ","after",{"kinds":[1]}]"#).await;
     assert!(text(&mut other).await.contains("A relay that stays up."));
     assert_eq!(other.hear().await, Said::Text(r#"["EOSE","after"]"#.into()));
+}
+
+/// A forge's pages are kept for those who are nobody to it; what Git asks for never is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_forge_keeps_pages_for_strangers_alone() {
+    let lab = Lab::open().await;
+    let origin = Origin::start(|request| async move {
+        let text = request.uri().to_string();
+        reply(200, [("cache-control", "public, max-age=60")], whole(text))
+    })
+    .await;
+    let proxy = Proxy::start(&lab, &site("git.test", &origin.url(), "preset = \"forge\"")).await;
+    let client = Client::h2(&proxy.https("git.test"));
+    let signed_in = [("cookie", "lang=de; i_like_gitea=0123456789abcdef")];
+    let page = "/ada/engine/blame/branch/main/mill.c";
+    for (path, fields, asked) in [
+        (page, &[][..], 1),
+        (page, &signed_in[..], 2),
+        ("/ada/engine.git/info/refs?service=git-upload-pack", &[], 2),
+        ("/ada/engine/archive/main.tar.gz", &[], 2),
+        ("/api/v1/repos/ada/engine", &[], 2),
+        ("/v2/ada/engine/manifests/latest", &[], 2),
+    ] {
+        let before = origin.hits();
+        for _ in 0..2 {
+            let answer = client.get_with(path, fields).await.expect(200);
+            assert_eq!(answer.text(), path);
+        }
+        assert_eq!(origin.hits() - before, asked, "{path} {fields:?}");
+    }
 }
 
 /// The next text, written without the spaces that JSON allows.

@@ -16,7 +16,8 @@ mod published;
 mod reload;
 mod restart;
 
-// The daemon under a service manager, and what it costs to keep.
+// The daemon under a service manager and in a container, and what it costs to keep.
+mod container;
 mod life;
 
 // What a visitor's program may expect.
@@ -46,3 +47,4 @@ mod upstream;
 // What an operator does.
 mod cli;
 mod demo;
+mod deploy;

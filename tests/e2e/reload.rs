@@ -288,6 +288,60 @@ async fn sighup_reloads_and_a_bad_file_changes_nothing() {
     .await;
 }
 
+/// As a deployment does it: the program and the configuration lie under other paths than before.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upgrade_to_another_program_that_reads_another_configuration() {
+    let lab = Lab::open().await;
+    let origin = origin().await;
+    let proxy = Proxy::start_with(&lab, TOP, &site("app.test", &origin.url(), "")).await;
+    let folder = lab.folder("deployed");
+    let (program, config) = (folder.join("sovereign-proxy-2"), folder.join("proxy.toml"));
+    std::fs::copy(sovereign_tests::proxy::program(), &program).expect("the folder is ours");
+    proxy.write_sites(&site("other.test", &origin.url(), ""));
+    std::fs::rename(proxy.config(), &config).expect("the folder is ours");
+
+    let admin = proxy.state().join("admin.sock");
+    let path = |path: &std::path::Path| path.to_str().expect("it is text").to_owned();
+    let (program, config, admin) = (path(&program), path(&config), path(&admin));
+    let line = [
+        "upgrade",
+        "--admin",
+        &admin,
+        "--program",
+        &program,
+        "--new-config",
+        &config,
+    ];
+    let upgraded = sovereign_tests::proxy::cli(&line).await;
+    assert!(upgraded.status.success(), "{}", said(&upgraded));
+    let status = eventually("the digest is known", Duration::from_secs(30), || async {
+        let status = proxy.admin("/status").await;
+        if status["digest"].is_string() {
+            Ok(status)
+        } else {
+            Err(status)
+        }
+    })
+    .await;
+    assert_eq!(
+        (&status["program"], &status["config"]),
+        (&program.clone().into(), &config.into())
+    );
+    let sum = std::process::Command::new("sha256sum")
+        .arg(&program)
+        .output();
+    let sum = String::from_utf8_lossy(&sum.expect("coreutils are there").stdout).into_owned();
+    assert_eq!(status["digest"].as_str(), sum.split_whitespace().next());
+    let target = proxy.https("other.test");
+    Client::h2(&target).get("/made").await.expect(200);
+
+    // The next one goes on from there.
+    let again = sovereign_tests::proxy::cli(&["upgrade", "--admin", &admin]).await;
+    assert!(again.status.success(), "{}", said(&again));
+    assert_eq!(proxy.admin("/status").await["program"], program);
+    proxy.assert_no_panic();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_upgrade_to_a_program_that_fails_changes_nothing() {
     let lab = Lab::open().await;

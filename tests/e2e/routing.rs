@@ -405,3 +405,74 @@ async fn a_trusted_peer_is_believed() {
     );
     assert_eq!(seen.header("x-real-ip"), "203.0.113.7");
 }
+
+/// A blog in three languages: its front page is a fork, and nothing else is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn visitors_are_sent_to_their_language() {
+    let lab = Lab::open().await;
+    let origin = Origin::start(|request| async move {
+        let path = request.uri().to_string();
+        reply(200, [("cache-control", "max-age=60")], whole(path))
+    })
+    .await;
+    let fork = "[[site.route]]\npath = \"/\"\nlanguages = { de = \"/de/{query}\", en = \"/en/\", \"*\" = \"/en/\" }\n";
+    let home = "[[site.route]]\npath = \"/\"\nlanguages = { de = \"/de/\", en = \"/\" }\n";
+    let sites = site("fork.test", &origin.url(), fork) + &site("home.test", &origin.url(), home);
+    let proxy = Proxy::start(&lab, &sites).await;
+
+    // The fork: everybody is sent on, and everybody's answer depends on the language.
+    let fork = Client::h2(&proxy.https("fork.test"));
+    for (accept, location) in [
+        ("de-AT,de;q=0.9,en;q=0.1", "/de/?page=2"),
+        ("en-GB", "/en/"),
+        ("fr", "/en/"),
+    ] {
+        let answer = fork
+            .get_with("/?page=2", &[("accept-language", accept)])
+            .await
+            .expect(302);
+        assert_eq!(answer.header("location"), location, "{accept}");
+        assert_eq!(answer.header("vary"), "Accept-Language", "{answer}");
+    }
+    let path = fork
+        .get_with("/page", &[("accept-language", "de")])
+        .await
+        .expect(200);
+    assert_eq!(
+        (path.text().as_str(), path.header("vary")),
+        ("/page", ""),
+        "{path}"
+    );
+    let posted = fork
+        .ask(Method::POST, "/", &[("accept-language", "de")], whole("x"))
+        .await;
+    posted.expect(200);
+
+    // One of them is at home here. What is stored for those who stay is not sent to those who do not.
+    let home = Client::h2(&proxy.https("home.test"));
+    for accept in ["en", "en, de;q=0.5", "fr"] {
+        let answer = home
+            .get_with("/", &[("accept-language", accept)])
+            .await
+            .expect(200);
+        assert_eq!(answer.text(), "/", "{accept}");
+        assert!(
+            answer.header("vary").contains("Accept-Language"),
+            "{answer}"
+        );
+    }
+    assert_eq!(
+        origin
+            .seen()
+            .iter()
+            .filter(|seen| seen.header("host") == "home.test")
+            .count(),
+        1
+    );
+    let answer = home
+        .get_with("/", &[("accept-language", "de")])
+        .await
+        .expect(302);
+    assert_eq!(answer.header("location"), "/de/");
+    assert_eq!(home.get("/de/").await.expect(200).text(), "/de/");
+}

@@ -108,6 +108,63 @@ async fn an_upstream_in_tls_speaks_http2() {
     assert_eq!(upstream(&proxy, &url).await["state"], "up");
 }
 
+/// As a mirror reaches the primary: by its address, under the site's name, with an authority of the house.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upstream_is_known_by_another_name_and_an_authority_of_the_house() {
+    let lab = Lab::open().await;
+    let origin = Origin::start(|_| async { reply(200, [], whole("fine")) }).await;
+    let sites = ["www.example.org", "git.example.org"].map(|name| site(name, &origin.url(), ""));
+    let primary = Proxy::start(&lab, &sites.concat()).await;
+    let url = format!("https://{}", primary.secure_address());
+    let known = |name: &str, roots: &str| {
+        let more = format!("[site.upstream_tls]\nname = \"{name}\"\n{roots}");
+        site(name, &url, &format!("hold = \"0s\"\n{more}"))
+    };
+    let roots = format!("roots = \"{}\"", primary.root_ca().display());
+
+    // No word of that authority in the environment; several sites at one address.
+    let sites = ["www.example.org", "git.example.org"].map(|name| known(name, &roots));
+    let mirror = Proxy::start(&lab, &sites.concat()).await;
+    for name in ["www.example.org", "git.example.org"] {
+        let answer = Client::h2(&mirror.https(name)).get("/").await.expect(200);
+        assert_eq!(answer.text(), "fine");
+    }
+    let hosts = eventually("two lines", PATIENCE, || {
+        let lines = primary.access_log();
+        let hosts: Vec<_> = lines.iter().map(|line| line["host"].clone()).collect();
+        std::future::ready(match hosts.len() {
+            2 => Ok(hosts),
+            other => Err(other),
+        })
+    })
+    .await;
+    assert_eq!(hosts, ["www.example.org", "git.example.org"]);
+
+    // Another name than the certificate's, and an authority that nobody named: neither is let pass. Kept
+    // connections of those who know better are not used.
+    for (name, more, reason) in [
+        ("www.example.org", String::new(), "UnknownIssuer"),
+        (
+            "www.example.org",
+            format!("[site.upstream_tls]\nname = \"elsewhere.example.org\"\n{roots}"),
+            "",
+        ),
+        (
+            "www.example.org",
+            "[site.upstream_tls]\nname = \"www.example.org\"".to_owned(),
+            "UnknownIssuer",
+        ),
+    ] {
+        mirror.write_sites(&site(name, &url, &format!("hold = \"0s\"\n{more}")));
+        mirror.reload().await;
+        let path = format!("/{reason}-{}", more.len());
+        Client::h2(&mirror.https(name)).get(&path).await.expect(503);
+        let error = upstream(&mirror, &url).await["last_error"].to_string();
+        assert!(error.contains(reason), "{error}");
+    }
+    assert_eq!(primary.access_log().len(), 2, "it was asked nevertheless");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_websocket_to_an_upstream_in_tls() {
     let lab = Lab::open().await;
@@ -412,4 +469,66 @@ async fn a_held_order_of_a_client_that_is_gone_is_not_delivered() {
     origin.up().await;
     assert_eq!(proxy.logged("/order").await[0]["status"], 499);
     assert_eq!(origin.hits(), 0, "an order of somebody who has left");
+}
+
+/// What BTCPay Server is sent: fields of half a megabyte, and addresses of 60 KB.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_head_of_half_a_megabyte_arrives() {
+    let lab = Lab::open().await;
+    // As bytes: an ordinary server would refuse it. Answers how long the head was.
+    let origin = Origin::raw(|mut stream, _| async move {
+        let (mut head, mut buffer) = (Vec::new(), vec![0; 64 << 10]);
+        while !head.ends_with(b"\r\n\r\n") {
+            match stream.read(&mut buffer).await {
+                Ok(0) | Err(_) => return,
+                Ok(count) => head.extend_from_slice(&buffer[..count]),
+            }
+        }
+        let text = head.len().to_string();
+        let answer = format!(
+            "HTTP/1.1 200 OK\r\nCache-Control: no-store\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{text}",
+            text.len()
+        );
+        let _ = stream.write_all(answer.as_bytes()).await;
+    })
+    .await;
+    let limits = "[limits]\nheader_bytes = \"512KiB\"\n";
+    let sites = format!(
+        "{limits}{}",
+        site("app.test", &origin.url(), "preset = \"btcpay\"")
+    );
+    let proxy = Proxy::start(&lab, &sites).await;
+    let target = proxy.https("app.test");
+
+    let (field, path) = ("v".repeat(500_000), format!("/?{}", "k".repeat(60_000)));
+    for client in [Client::h1(&target), Client::h2(&target)] {
+        let answer = client
+            .get_with("/", &[("x-order", &field)])
+            .await
+            .expect(200);
+        let length: usize = answer.text().parse().expect("a number");
+        assert!((500_000..501_000).contains(&length), "{length}");
+        let answer = client.get(&path).await.expect(200);
+        let length: usize = answer.text().parse().expect("a number");
+        assert!((60_000..61_000).contains(&length), "{length}");
+    }
+    // More than that is refused, and said to be.
+    let more = "v".repeat(600_000);
+    let client = Client::h1(&target);
+    client
+        .get_with("/", &[("x-order", &more)])
+        .await
+        .expect(431);
+    let client = Client::h2(&target);
+    client
+        .get_with("/", &[("x-order", &more)])
+        .await
+        .expect(431);
+    let plain = proxy.http("app.test");
+    let long = format!(
+        "GET /{} HTTP/1.1\r\nHost: app.test\r\n\r\n",
+        "k".repeat(100_000)
+    );
+    let answer = sovereign_tests::raw::raw(&plain, long.as_bytes()).await;
+    assert_eq!(answer.status(), Some(414), "{:.200}", answer.text());
 }

@@ -18,6 +18,9 @@ pub mod cgroup;
 pub mod faketime;
 pub mod mounts;
 
+// Machines to deploy to.
+pub mod cluster;
+
 // What stands in front of it: clients.
 pub mod chromium;
 pub mod client;
@@ -47,6 +50,7 @@ pub use broken_ca::BrokenCa;
 pub use challtest::ChallTest;
 pub use chromium::Chromium;
 pub use client::{Answer, Client, Target};
+pub use cluster::{Cluster, Image};
 pub use etcd::Etcd;
 pub use ghost::Ghost;
 pub use knot::Knot;

@@ -280,6 +280,12 @@ format = "json"
             .unwrap_or_else(|| panic!("status names no pid: {status}"))
     }
 
+    /// The process that was started: the launcher, where there is one.
+    pub fn started(&self) -> Pid {
+        let process = self.process.as_ref().expect("the proxy has been started");
+        process.id()
+    }
+
     /// An answer of the admin API, as JSON.
     pub async fn admin(&self, path: &str) -> Value {
         let answer = self.try_admin(path).await;

@@ -47,7 +47,7 @@ impl Check<'_, '_> {
 }
 
 /// Whether `text` is a host name in lower case, as certificates and DNS take it.
-pub(super) fn is_host(text: &str) -> bool {
+pub(crate) fn is_host(text: &str) -> bool {
     let label = |label: &str| {
         (1..=63).contains(&label.len())
             && label

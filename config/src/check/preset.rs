@@ -40,7 +40,7 @@ impl Check<'_, '_> {
 fn rules(name: &str, text: &str) -> Result<Rules, Report> {
     let file = format!("presets/{name}.toml");
     let mut problems = Problems::new(&file, text);
-    let raw: raw::Preset = shape::read(&schema::preset(), text, &mut problems);
+    let raw: raw::Preset = shape::read(&schema::preset(), text, &[], &mut problems);
     let written = Written {
         timeouts: raw.timeouts.as_ref(),
         hold: raw.hold.as_ref(),

@@ -14,6 +14,7 @@ use crate::raw;
 pub(super) struct Route {
     pub(super) key: Key,
     pub(super) path: PathPattern,
+    pub(super) languages: Vec<(String, String)>,
     pub(super) action: Action,
     pub(super) client_ca: Option<Vec<Vec<u8>>>,
     pub(super) cache: Layer,
@@ -62,7 +63,8 @@ impl Check<'_, '_> {
         } else if let Some(answer) = &raw.answer {
             self.answer(&key.key("answer"), answer)
         } else {
-            Action::Forward(self.upstreams(&key.key("upstream"), raw.upstream.as_ref()))
+            let tls = raw.upstream_tls.as_ref();
+            Action::Forward(self.upstreams(key, raw.upstream.as_ref(), tls))
         };
         let request = key.key("request_headers");
         let response = key.key("response_headers");
@@ -71,6 +73,7 @@ impl Check<'_, '_> {
                 Some(text) => self.path(&key.key("path"), text),
                 None => PathPattern::Prefix(key.as_str().to_owned()),
             },
+            languages: self.languages(&key.key("languages"), raw),
             action,
             client_ca: self.roots(&key.key("client_ca"), raw.client_ca.as_deref()),
             cache: self.cache_layer(&key.key("cache"), raw.cache.as_ref()),
@@ -123,6 +126,7 @@ impl Check<'_, '_> {
         }
         let idle = [
             ("cache", raw.cache.is_some()),
+            ("upstream_tls", raw.upstream_tls.is_some()),
             ("request_headers", raw.request_headers.is_some()),
         ];
         for (name, _) in idle.into_iter().filter(|(_, is_there)| *is_there) {
@@ -162,6 +166,37 @@ impl Check<'_, '_> {
         } else {
             PathPattern::Prefix(text.to_owned())
         }
+    }
+
+    fn languages(&mut self, key: &Key, raw: &raw::Route) -> Vec<(String, String)> {
+        let Some(table) = &raw.languages else {
+            return Vec::new();
+        };
+        if table.is_empty() && !self.problems.is_incomplete(key) {
+            let wanted = "targets such as { en = \"/en/\", \"*\" = \"/en/\" }";
+            self.problems.add(key, "no language", wanted);
+        }
+        if raw.path.as_deref().is_some_and(|path| path.contains('*')) {
+            let hint = "those are sent who ask for the path itself, and a pattern is none";
+            let found = "languages beside a pattern";
+            self.problems
+                .add_with_hint(key, found, "a path without *", hint);
+        }
+        let mut languages: Vec<(String, String)> = Vec::new();
+        for (tag, to) in table {
+            let key = key.key(tag);
+            let lower = tag.to_ascii_lowercase();
+            if !is_language(tag) {
+                let wanted = "a language tag such as de or pt-BR, or \"*\"";
+                self.problems.add(&key, quoted(tag), wanted);
+            } else if languages.iter().any(|(known, _)| *known == lower) {
+                let found = format!("{} a second time", quoted(tag));
+                self.problems.add(&key, found, "each language once");
+            }
+            self.redirect_target(&key, &to.0);
+            languages.push((lower, to.0.clone()));
+        }
+        languages
     }
 
     fn redirect(&mut self, key: &Key, raw: &raw::Redirect) -> Action {
@@ -248,6 +283,18 @@ impl Check<'_, '_> {
     }
 }
 
+/// Whether a text has the form of a language tag (RFC 5646 section 2.1), or stands for all.
+fn is_language(tag: &str) -> bool {
+    let mut subtags = tag.split('-');
+    let primary = subtags.next().unwrap_or_default();
+    let of = |text: &str, most: usize, sound: fn(&u8) -> bool| {
+        (1..=most).contains(&text.len()) && text.bytes().all(|byte| sound(&byte))
+    };
+    tag == "*"
+        || of(primary, 8, u8::is_ascii_alphabetic)
+            && subtags.all(|subtag| of(subtag, 8, u8::is_ascii_alphanumeric))
+}
+
 /// Checks a target; the error is a hint. A visitor's path must never become the host.
 fn redirect_target(to: &str) -> Result<(), String> {
     let filled = to.replace("{path}", "/p").replace("{query}", "?q");
@@ -281,6 +328,16 @@ fn redirect_target(to: &str) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn languages_are_told_from_what_is_none() {
+        for tag in ["*", "de", "pt-BR", "zh-Hant-TW", "sr-Latn", "x-klingon"] {
+            assert!(is_language(tag), "{tag}");
+        }
+        for tag in ["", "-", "de-", "de_AT", "*-CH", "d e", "1e", "deutschland"] {
+            assert!(!is_language(tag), "{tag}");
+        }
+    }
 
     #[test]
     fn redirects_stay_on_the_host_they_name() {

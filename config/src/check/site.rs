@@ -63,7 +63,7 @@ impl Check<'_, '_> {
             hsts: self.hsts(&key.key("hsts"), raw.hsts.as_ref(), &tls),
             names,
             tls,
-            upstream: self.upstreams(&key.key("upstream"), raw.upstream.as_ref()),
+            upstream: self.upstreams(key, raw.upstream.as_ref(), raw.upstream_tls.as_ref()),
             timeouts: model::Timeouts {
                 connect: own
                     .connect
@@ -160,6 +160,7 @@ impl Check<'_, '_> {
                 cache: route.cache.over(&route.under(cache)).rules(),
                 client_ca: route.client_ca,
                 path: route.path,
+                languages: route.languages,
                 action: route.action,
                 request_headers: route.request_headers,
                 response_headers: route.response_headers,
@@ -195,6 +196,7 @@ impl Check<'_, '_> {
             return;
         }
         let takes_all = |path: &PathPattern| match path {
+            PathPattern::Exact(_) => false,
             PathPattern::Prefix(prefix) => prefix == "/",
             PathPattern::Glob(glob) => glob == "/*",
         };

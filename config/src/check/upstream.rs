@@ -1,19 +1,62 @@
 //! Upstream URLs.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::{Check, each};
-use crate::model::{Upstream, UpstreamAddress, UpstreamScheme};
+use crate::model::{Upstream, UpstreamAddress, UpstreamScheme, UpstreamTls};
 use crate::problem::{Key, did_you_mean, quoted};
-use crate::raw::OneOrMany;
+use crate::raw::{self, OneOrMany};
 
 impl Check<'_, '_> {
-    /// One or several upstreams.
+    /// One or several upstreams, the value of `upstream` in the table `of`, with how they are known.
     pub(super) fn upstreams(
         &mut self,
-        key: &Key,
+        of: &Key,
         raw: Option<&OneOrMany<String>>,
+        tls: Option<&raw::UpstreamTls>,
     ) -> Vec<Upstream> {
+        let key = &of.key("upstream");
+        let tls_key = of.key("upstream_tls");
+        let known = tls.map(|tls| self.upstream_tls(&tls_key, tls));
+        let mut upstreams = self.plain_upstreams(key, raw);
+        let Some(known) = known else {
+            return upstreams;
+        };
+        let secured = |upstream: &&mut Upstream| upstream.scheme == UpstreamScheme::Https;
+        let mut any = false;
+        for upstream in upstreams.iter_mut().filter(secured) {
+            upstream.tls = known.clone();
+            any = true;
+        }
+        if !any && !self.problems.is_incomplete(key) && !upstreams.is_empty() {
+            let found = "upstream_tls beside no https upstream";
+            let wanted = "an upstream such as https://10.0.0.1";
+            self.problems.add(&tls_key, found, wanted);
+        } else if raw.is_none() && !self.problems.is_incomplete(key) {
+            let found = "upstream_tls without upstream";
+            self.problems
+                .add(&tls_key, found, "upstream in the same table");
+        }
+        upstreams
+    }
+
+    fn upstream_tls(&mut self, key: &Key, raw: &raw::UpstreamTls) -> UpstreamTls {
+        let name = raw.name.as_deref().map(|text| {
+            let name = text.to_ascii_lowercase();
+            if !super::host::is_host(&name) && name.parse::<IpAddr>().is_err() {
+                let wanted = "a host name such as www.example.org";
+                self.problems.add(&key.key("name"), quoted(text), wanted);
+            }
+            name
+        });
+        let roots = self.roots(&key.key("roots"), raw.roots.as_deref());
+        UpstreamTls {
+            name,
+            roots: roots.unwrap_or_default(),
+        }
+    }
+
+    fn plain_upstreams(&mut self, key: &Key, raw: Option<&OneOrMany<String>>) -> Vec<Upstream> {
         if let Some(OneOrMany::Many(list)) = raw
             && list.is_empty()
             && !self.problems.is_incomplete(key)
@@ -51,6 +94,7 @@ fn parse(text: &str) -> Result<Upstream, String> {
         return Ok(Upstream {
             scheme: UpstreamScheme::Http,
             address: UpstreamAddress::Demo,
+            tls: UpstreamTls::default(),
         });
     }
     let Some((scheme, rest)) = text.split_once("://") else {
@@ -88,6 +132,7 @@ fn parse(text: &str) -> Result<Upstream, String> {
     Ok(Upstream {
         scheme,
         address: UpstreamAddress::Tcp(host, port.unwrap_or(default)),
+        tls: UpstreamTls::default(),
     })
 }
 
@@ -97,6 +142,7 @@ fn unix(path: &str) -> Result<Upstream, String> {
         return Ok(Upstream {
             scheme: UpstreamScheme::Http,
             address,
+            tls: UpstreamTls::default(),
         });
     }
     Err("a socket is written http+unix:///run/app.sock, with three slashes".to_owned())

@@ -12,7 +12,7 @@ use crate::raw;
 
 impl Check<'_, '_> {
     /// A duration within bounds.
-    pub(super) fn duration(
+    pub(crate) fn duration(
         &mut self,
         key: &Key,
         raw: Option<&raw::Duration>,
@@ -104,7 +104,7 @@ impl Check<'_, '_> {
     }
 
     /// The content of a file that the configuration names.
-    pub(super) fn content(
+    pub(crate) fn content(
         &mut self,
         key: &Key,
         name: &str,

@@ -127,7 +127,7 @@ fn template_shows_the_real_defaults() {
 fn every_preset_is_sound_and_says_what_it_is_for() {
     assert_eq!(
         presets::names(),
-        ["ghost", "nextcloud", "nostr", "radicale"]
+        ["btcpay", "forge", "ghost", "nextcloud", "nostr", "radicale"]
     );
     for name in presets::names() {
         let text =

@@ -1,6 +1,6 @@
 //! The areas of the tests: every example, the template and the presets are sound (`examples`),
 //! every bad file has its message checked in (`bad`), written values arrive in the model
-//! (`model`), those about certificates from authorities too (`certificates`).
+//! (`model`), those about certificates from authorities too (`certificates`); `stack` is the same for the other file.
 
 #![allow(missing_docs)]
 
@@ -8,6 +8,7 @@ mod bad;
 mod certificates;
 mod examples;
 mod model;
+mod stack;
 
 use std::path::{Path, PathBuf};
 

@@ -112,8 +112,8 @@ impl Client {
     }
 
     /// `POST /upgrade`; what was done, in words.
-    pub async fn upgrade(&self, program: Option<PathBuf>) -> Result<String, ClientError> {
-        self.change("/upgrade", &UpgradeRequest { program }).await
+    pub async fn upgrade(&self, what: &UpgradeRequest) -> Result<String, ClientError> {
+        self.change("/upgrade", what).await
     }
 
     /// `POST /drain`; what was done, in words.

@@ -155,15 +155,17 @@ async fn upgrade(
     admin: &Arc<Admin>,
     body: impl Body<Data: Send, Error: Into<BoxError>>,
 ) -> Result<Response<Full<Bytes>>, Refusal> {
-    let UpgradeRequest { program } = read(body, BODY_BYTES).await?;
-    if program.as_ref().is_some_and(|path| !path.is_absolute()) {
-        return Err(Refusal::Body("program must be an absolute path".into()));
+    let what: UpgradeRequest = read(body, BODY_BYTES).await?;
+    for (name, path) in [("program", &what.program), ("config", &what.config)] {
+        if path.as_ref().is_some_and(|path| !path.is_absolute()) {
+            return Err(Refusal::Body(format!("{name} must be an absolute path")));
+        }
     }
     let upgrading = admin.upgrading.clone();
     change(admin, |control| async move {
         // Purges under way end first; others are refused from here on.
         let _alone = upgrading.write_owned().await;
-        control.upgrade(program).await
+        control.upgrade(what).await
     })
     .await
 }
@@ -362,7 +364,8 @@ POST /certs/renew    order certificates anew, now; {\"names\": [\"www.a.example\
 POST /certs/dry-run  the same against the authorities' staging; nothing is kept
 POST /certs/agree    agree to an authority's terms: {\"directory\": \"https://...\"}
 POST /reload    read the configuration again; on a problem the old one stays
-POST /upgrade   replace the running program; {\"program\": \"/path\"} names another one
+POST /upgrade   replace the running program; {\"program\": \"/path\"} names another one, and
+                {\"config\": \"/path\"} the configuration that it reads
 POST /drain     stop accepting and end; {\"deadline_seconds\": 30} bounds the wait
 POST /purge     make stored responses stale: {\"urls\": [], \"prefixes\": [], \"tags\": [], \"sites\": []};
                 with \"hard\": true they are not served once more; beside tags, sites say whose

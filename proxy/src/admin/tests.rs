@@ -26,11 +26,16 @@ async fn each_command_reaches_the_daemon() {
     assert_eq!(client.metrics().await.unwrap(), "requests_total 7\n");
     let error = client.reload().await.unwrap_err();
     assert_eq!(error.to_string(), "line 3: no such key\nline 9: too long");
-    assert_eq!(client.upgrade(None).await.unwrap(), "upgraded to None");
-    let program = Some(PathBuf::from("/opt/new"));
+    let mut what = UpgradeRequest::default();
     assert_eq!(
-        client.upgrade(program).await.unwrap(),
-        "upgraded to Some(\"/opt/new\")"
+        client.upgrade(&what).await.unwrap(),
+        "upgraded to None, reading None"
+    );
+    what.program = Some(PathBuf::from("/opt/new"));
+    what.config = Some(PathBuf::from("/etc/new.toml"));
+    assert_eq!(
+        client.upgrade(&what).await.unwrap(),
+        "upgraded to Some(\"/opt/new\"), reading Some(\"/etc/new.toml\")"
     );
     assert_eq!(client.drain(None).await.unwrap(), "draining for None");
     let deadline = Some(Duration::from_millis(1500));
@@ -181,6 +186,11 @@ async fn a_request_that_makes_no_sense_is_answered() {
             "the body: program must be an absolute path",
         ),
         (
+            "POST /upgrade {\"config\":\"x\"}",
+            400,
+            "the body: config must be an absolute path",
+        ),
+        (
             "POST /drain {\"deadline_seconds\":-1}",
             400,
             "the body: deadline_seconds: ",
@@ -251,8 +261,8 @@ async fn a_request_that_makes_no_sense_is_answered() {
 async fn one_change_at_a_time_and_to_its_end() {
     let daemon = Daemon::start();
     let client = daemon.client();
-    let slow = PathBuf::from("/slow");
-    let upgrading = tokio::spawn(async move { client.upgrade(Some(slow)).await });
+    let slow = to("/slow");
+    let upgrading = tokio::spawn(async move { client.upgrade(&slow).await });
     eventually(|| daemon.control.upgrades.load(Ordering::SeqCst) == 1).await;
 
     let client = daemon.client();
@@ -292,7 +302,7 @@ async fn purges_beside_each_other_but_not_beside_an_upgrade() {
 
     // An upgrade waits for the one under way; no other begins meanwhile.
     let client = daemon.client();
-    let upgrading = tokio::spawn(async move { client.upgrade(Some("/slow".into())).await });
+    let upgrading = tokio::spawn(async move { client.upgrade(&to("/slow")).await });
     let refused = loop {
         if let Err(refused) = purge("https://www.a.example/").await.unwrap() {
             break refused;
@@ -319,7 +329,7 @@ async fn purges_beside_each_other_but_not_beside_an_upgrade() {
 async fn an_answer_under_way_is_sent_before_the_end() {
     let daemon = Daemon::start();
     let client = daemon.client();
-    let upgrading = tokio::spawn(async move { client.upgrade(Some("/slow".into())).await });
+    let upgrading = tokio::spawn(async move { client.upgrade(&to("/slow")).await });
     eventually(|| daemon.control.upgrades.load(Ordering::SeqCst) == 1).await;
     // An idle connection must not hold up the end.
     let idle = UnixStream::connect(daemon.socket()).await.unwrap();
@@ -329,7 +339,7 @@ async fn an_answer_under_way_is_sent_before_the_end() {
     daemon.control.proceed.notify_one();
     assert_eq!(
         upgrading.await.unwrap().unwrap(),
-        "upgraded to Some(\"/slow\")"
+        "upgraded to Some(\"/slow\"), reading None"
     );
     tokio::time::timeout(Duration::from_secs(5), daemon.serving)
         .await
@@ -435,13 +445,14 @@ impl Control for Double {
         Err("line 3: no such key\nline 9: too long".into())
     }
 
-    async fn upgrade(&self, program: Option<PathBuf>) -> Result<String, String> {
+    async fn upgrade(&self, what: UpgradeRequest) -> Result<String, String> {
+        let UpgradeRequest { program, config } = what;
         if program.as_deref() == Some(Path::new("/slow")) {
             self.upgrades.fetch_add(1, Ordering::SeqCst);
             self.proceed.notified().await;
             self.upgrades.fetch_add(1, Ordering::SeqCst);
         }
-        Ok(format!("upgraded to {program:?}"))
+        Ok(format!("upgraded to {program:?}, reading {config:?}"))
     }
 
     async fn drain(&self, deadline: Option<Duration>) -> Result<String, String> {
@@ -571,6 +582,13 @@ fn example() -> Status {
             ..SiteStatus::default()
         }],
         ..Status::default()
+    }
+}
+
+fn to(program: &str) -> UpgradeRequest {
+    UpgradeRequest {
+        program: Some(program.into()),
+        config: None,
     }
 }
 

@@ -1,5 +1,6 @@
 //! What the admin API can do to the daemon.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +10,7 @@ use sovereign_config::model::Proxy;
 
 use super::{App, Stop, load_set};
 use crate::admin::fetch::Wish;
-use crate::admin::{self, Control, Purge, Purged};
+use crate::admin::{self, Control, Purge, Purged, UpgradeRequest};
 use crate::certs::{Form, Overview, Trial};
 use crate::handover::{self, Handover, News, Sockets, announce};
 use crate::internal::{self, Fetched};
@@ -136,11 +137,12 @@ impl App {
         listeners.extend(opened);
     }
 
-    async fn replace(&self, program: Option<PathBuf>) -> Result<String, String> {
+    async fn replace(&self, what: UpgradeRequest) -> Result<String, String> {
         if self.stop.borrow().is_some() {
             return Err("this daemon is stopping already".to_owned());
         }
-        let program = match program {
+        let args = self.args_reading(what.config)?;
+        let program = match what.program {
             Some(program) => program,
             None => handover::program()
                 .map_err(|error| format!("finding the program to start: {error}"))?,
@@ -152,7 +154,7 @@ impl App {
         self.shared.cache.pause().await;
         // What it orders, it answers for.
         self.shared.acme.pause().await;
-        let offered = handover::offer(&program, &self.args, sockets, UPGRADE).await;
+        let offered = handover::offer(&program, &args, sockets, UPGRADE).await;
         let pid = offered.map_err(|error| {
             self.shared.acme.resume();
             self.shared.cache.resume();
@@ -168,6 +170,17 @@ impl App {
             "upgraded: process {pid} serves, process {} drains",
             std::process::id()
         ))
+    }
+
+    /// The arguments of a successor, which reads our configuration unless another one is named.
+    fn args_reading(&self, config: Option<PathBuf>) -> Result<Vec<OsString>, String> {
+        let Some(config) = config else {
+            return Ok(self.args.clone());
+        };
+        if self.demonstration.is_some() {
+            return Err("the demonstration writes its configuration itself".to_owned());
+        }
+        Ok(vec!["run".into(), "--config".into(), config.into()])
     }
 
     fn sockets(&self) -> std::io::Result<Sockets> {
@@ -201,8 +214,8 @@ impl Control for Handle {
         self.0.reload().await
     }
 
-    async fn upgrade(&self, program: Option<PathBuf>) -> Result<String, String> {
-        self.0.replace(program).await
+    async fn upgrade(&self, what: UpgradeRequest) -> Result<String, String> {
+        self.0.replace(what).await
     }
 
     async fn drain(&self, deadline: Option<Duration>) -> Result<String, String> {

@@ -32,6 +32,12 @@ impl App {
         let (served, wanted) = (self.shared.certificates.list(), self.shared.acme.report());
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            program: self
+                .program
+                .path
+                .as_ref()
+                .map(|path| path.display().to_string()),
+            digest: self.program.digest(),
             pid: std::process::id(),
             started: text(since(self.started)),
             uptime_seconds: self.started.elapsed().as_secs(),

@@ -166,10 +166,16 @@ fn target_of(method: &Method, target: &Bytes) -> Result<(Option<String>, PathAnd
     Ok((Some(authority.to_owned()), path(after)?))
 }
 
+/// What [`PathAndQuery`] holds: it counts in 16 bits.
+const MOST_TARGET: usize = u16::MAX as usize - 1;
+
 fn path(bytes: Bytes) -> Result<PathAndQuery, Refusal> {
     // A fragment has no place in a request target; the parser would cut it off in silence.
     if memchr::memchr(b'#', &bytes).is_some() {
         return Err(bad("target"));
+    }
+    if bytes.len() > MOST_TARGET {
+        return Err(refuse(StatusCode::URI_TOO_LONG, "target-too-long"));
     }
     PathAndQuery::from_maybe_shared(bytes).map_err(|_| bad("target"))
 }
@@ -234,6 +240,10 @@ mod tests {
     #[test]
     fn refused() {
         let many = format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "x: y\r\n".repeat(70));
+        let long = format!(
+            "GET /{} HTTP/1.1\r\nHost: a\r\n\r\n",
+            "k".repeat(MOST_TARGET)
+        );
         let table: &[(&str, u16, &str)] = &[
             ("GET / HTTP/1.1\r\n\r\n", 400, "host-missing"),
             (
@@ -335,6 +345,7 @@ mod tests {
                 "coding-in-1.0",
             ),
             (&many, 431, "too-many-fields"),
+            (&long, 414, "target-too-long"),
         ];
         for (text, status, reason) in table {
             let refusal = read(text).expect_err(text);

@@ -91,6 +91,7 @@ impl Guards {
     ) -> Self {
         let any = routes.clone().any(|(_, guard)| guard.is_some());
         let lower = |pattern: &PathPattern| match pattern {
+            PathPattern::Exact(path) => PathPattern::Exact(path.to_lowercase()),
             PathPattern::Prefix(prefix) => PathPattern::Prefix(prefix.to_lowercase()),
             PathPattern::Glob(glob) => PathPattern::Glob(glob.to_lowercase()),
         };

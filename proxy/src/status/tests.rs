@@ -165,6 +165,8 @@ fn example() -> Status {
     let text = |text: &str| text.to_owned();
     Status {
         version: text("0.1.0"),
+        program: Some(text("/usr/local/bin/sovereign-proxy")),
+        digest: None,
         pid: 4242,
         started: text("2026-01-02T03:04:05Z"),
         uptime_seconds: 3 * 86400 + 4 * 3600 + 59,

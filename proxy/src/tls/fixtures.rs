@@ -134,6 +134,7 @@ pub(super) fn site(names: &[&str], tls: Tls) -> Site {
 pub(super) fn with_clients(mut site: Site, path: &str, authorities: &[&[u8]]) -> Site {
     site.routes.push(Route {
         path: PathPattern::Prefix(path.to_owned()),
+        languages: Vec::new(),
         action: Action::Forward(Vec::new()),
         client_ca: Some(authorities.iter().map(|der| der.to_vec()).collect()),
         cache: site.cache.clone(),
