@@ -150,8 +150,12 @@ pub struct Init {
     /// What the stack is called [default: sovereign]
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
-    /// The first host, as ssh knows it: [user@]host[:port] [default: root@192.0.2.1]
-    #[arg(long, value_name = "DESTINATION")]
+    /// The first host, as ssh knows it.
+    #[arg(
+        long,
+        value_name = "DESTINATION",
+        help = "The first host, as ssh knows it: [user@]host[:port] [default: root@192.0.2.1]"
+    )]
     pub ssh: Option<String>,
     /// The name of the first site [default: www.example.org]
     #[arg(long, value_name = "NAME")]

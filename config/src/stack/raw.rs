@@ -95,7 +95,7 @@ pub(crate) struct Host {
     /// The name of its data centre.
     #[schemars(required, title = "the name of a [[datacentre]]")]
     pub(crate) datacentre: Option<String>,
-    /// Where OpenSSH finds it: [user@]host[:port], or an alias of ~/.ssh/config.
+    /// Where OpenSSH finds it: `[user@]host[:port]`, or an alias of ~/.ssh/config.
     #[schemars(required, title = "a destination such as root@192.0.2.1")]
     pub(crate) ssh: Option<String>,
     /// Where other hosts reach its proxy: a host name or an address. Default: the host of `ssh`.

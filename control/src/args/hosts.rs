@@ -33,9 +33,11 @@ pub struct HostAdd {
     /// What it is called in stack.toml
     #[arg(value_name = "NAME")]
     pub name: String,
-    /// Where ssh finds it: [user@]host[:port], or an alias of ~/.ssh/config; none for a host that is
-    /// in stack.toml already
-    #[arg(value_name = "DESTINATION")]
+    /// Where ssh finds it; none for a host that is in stack.toml already.
+    #[arg(
+        value_name = "DESTINATION",
+        help = "Where ssh finds it: [user@]host[:port], or an alias of ~/.ssh/config; none for a host that is in stack.toml already"
+    )]
     pub destination: Option<String>,
     /// The data centre it stands in [default: the primary]
     #[arg(long, value_name = "NAME")]

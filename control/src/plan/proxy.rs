@@ -139,15 +139,28 @@ fn decide(
     if strange {
         why.push("its files on the host are not those that were placed".to_owned());
     }
+    let other = other_program(seen, now);
+    why.extend(
+        other
+            .iter()
+            .map(|other| format!("runs program {other}, which is not the one that was placed")),
+    );
     let stopped = stopped(wanted, seen, &diff);
     let turn = match &stopped {
         Some(_) => Turn::Start,
-        None if seen.program != now.program => Turn::Upgrade,
+        None if seen.program != now.program || other.is_some() => Turn::Upgrade,
         None if seen.revision != now.revision || strange => Turn::Reload,
         None => return None,
     };
     why.extend(stopped);
     Some((turn, why, diff))
+}
+
+/// The program that runs, 12 digits, where that is neither the one that was placed last nor the new one.
+fn other_program(seen: &ObservedProxy, now: &DeployedProxy) -> Option<String> {
+    let digest = seen.status.as_ref().ok()?.get("digest")?.as_str()?;
+    let runs = digest.get(..DIGITS)?;
+    (runs != seen.program && runs != now.program).then(|| runs.to_owned())
 }
 
 /// Why it has to be started, not only told of something new.
