@@ -331,6 +331,13 @@ fn the_proxy() {
         ),
         ("it does not answer", with(&before(), silent)),
         (
+            "it runs another program",
+            with(&before(), |seen| {
+                let says = serde_json::json!({ "digest": "3".repeat(64) });
+                seen.proxy.as_mut().expect("it is there").status = Ok(says);
+            }),
+        ),
+        (
             "from a unit to a container",
             from_before(&desired(&contained)),
         ),

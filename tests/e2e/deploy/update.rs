@@ -134,7 +134,7 @@ async fn no_page_read_fails_while_a_blog_and_the_proxies_are_updated() {
     stage
         .cluster
         .machine("h2")
-        .shell("docker restart sovereign-proxy-proxy-1")
+        .shell("docker restart \"$(docker ps -q --filter label=com.docker.compose.service=proxy)\"")
         .await;
     eventually("both are the new ones", Duration::from_secs(30), || async {
         let now = [running(&stage, "h1").await, running(&stage, "h2").await];
