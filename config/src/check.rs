@@ -29,7 +29,7 @@ mod upstream;
 // Durations, sizes, addresses, files.
 mod value;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -39,10 +39,16 @@ use crate::problem::{Key, Problems, quoted};
 use crate::raw;
 
 /// Checks a whole file. The result is only sound where no problem was noted.
-pub(crate) fn file(raw: &raw::File, base: &Path, problems: &mut Problems<'_>) -> model::Proxy {
+pub(crate) fn file(
+    raw: &raw::File,
+    base: &Path,
+    on: On<'_>,
+    problems: &mut Problems<'_>,
+) -> model::Proxy {
     let mut check = Check {
         problems,
         base,
+        on,
         own_authority: raw.acme.is_some(),
     };
     let root = Key::root();
@@ -70,10 +76,23 @@ pub(crate) fn file(raw: &raw::File, base: &Path, problems: &mut Problems<'_>) ->
     proxy
 }
 
+/// Files by their paths.
+pub(crate) type Given = BTreeMap<PathBuf, Vec<u8>>;
+
+/// The machine whose proxy will read a configuration.
+#[derive(Clone, Copy)]
+pub(crate) enum On<'f> {
+    /// This one.
+    Here,
+    /// Another one. Programs that are named lie there; files are these, or are taken there from here.
+    Elsewhere(&'f Given),
+}
+
 /// What every check needs: where problems go, and the folder that relative paths count from.
 pub(crate) struct Check<'c, 't> {
     pub(crate) problems: &'c mut Problems<'t>,
     pub(crate) base: &'c Path,
+    pub(crate) on: On<'c>,
     /// The operator names an authority: it may certify any name.
     own_authority: bool,
 }
@@ -84,6 +103,7 @@ impl<'c, 't> Check<'c, 't> {
         Self {
             problems,
             base,
+            on: On::Here,
             own_authority: false,
         }
     }

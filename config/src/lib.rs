@@ -28,11 +28,16 @@ pub mod presets;
 pub mod model;
 // The other file: what a stack is deployed from.
 pub mod stack;
+// How both programs write feeds and calendars.
+pub mod feeds;
 // What is wrong, one by one and all together.
 mod problem;
 mod report;
 
+use std::collections::BTreeMap;
 use std::path::Path;
+
+use check::On;
 
 pub use problem::Problem;
 pub use report::Report;
@@ -63,9 +68,26 @@ fn text(path: &Path, start: &str) -> Result<String, Report> {
 /// Checks the text of a configuration file. `name` is what problems call the file, and `base` the
 /// folder that relative paths count from.
 pub fn parse(name: &str, text: &str, base: &Path) -> Result<model::Proxy, Report> {
+    checked(name, text, base, On::Here)
+}
+
+/// The same for the configuration of another machine. The files that it names are `files`, by their paths relative to
+/// its own folder; programs that it names are looked for there, not here.
+pub fn parse_elsewhere(
+    name: &str,
+    text: &str,
+    files: BTreeMap<&str, &[u8]>,
+) -> Result<model::Proxy, Report> {
+    let base = Path::new("/");
+    let files = files.into_iter();
+    let given = files.map(|(path, content)| (base.join(path), content.to_vec()));
+    checked(name, text, base, On::Elsewhere(&given.collect()))
+}
+
+fn checked(name: &str, text: &str, base: &Path, on: On<'_>) -> Result<model::Proxy, Report> {
     let mut problems = problem::Problems::new(name, text);
     let raw: raw::File = shape::read(&schema::file(), text, raw::REFUSED, &mut problems);
-    let proxy = check::file(&raw, base, &mut problems);
+    let proxy = check::file(&raw, base, on, &mut problems);
     let problems = problems.into_list();
     if problems.is_empty() {
         return Ok(proxy);

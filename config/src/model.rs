@@ -435,6 +435,8 @@ pub struct Route {
     pub action: Action,
     /// Only clients with a certificate of one of these authorities are let in: a PEM file that was read, as DER.
     pub client_ca: Option<Vec<Vec<u8>>>,
+    /// How many of its requests the upstream works on at once; `None`: any number.
+    pub at_once: Option<u32>,
     /// What the operator adds to caching here: the site's rules with the route's laid over them.
     pub cache: CacheRules,
     /// Fields set on and removed from requests.

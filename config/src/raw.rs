@@ -346,6 +346,9 @@ pub(crate) struct Route {
     /// A PEM file of authorities: only clients with a certificate of one of them are let in. Nothing is cached below such a path unless the route's own `cache` says `enabled = true`. Default: none is asked for.
     #[schemars(title = "the path of a PEM file")]
     pub(crate) client_ca: Option<String>,
+    /// How many of these requests the upstream works on at once, 1 to 10000; further ones wait up to 10 s for their turn and are answered 503 then. Default: no bound.
+    #[schemars(range(min = 1, max = 10000))]
+    pub(crate) at_once: Option<u32>,
     /// Laid over the site's.
     pub(crate) cache: Option<CacheRules>,
     /// In addition to the site's.

@@ -23,7 +23,7 @@ use crate::listener::{self, Listener, Role};
 use crate::metrics::Metrics;
 use crate::shared::{Live, Shared};
 use crate::status::ReloadStatus;
-use crate::tls::{self, Certificates};
+use crate::tls::{self, Certificates, TlsError};
 
 pub(crate) use life::init_logging;
 
@@ -189,9 +189,12 @@ impl App {
 }
 
 /// Builds the set of certificates of a configuration; files are read off the runtime's threads.
-async fn load_set(config: &model::Proxy) -> anyhow::Result<tls::Set> {
+async fn load_set(
+    config: &model::Proxy,
+    load: impl FnOnce(&[model::Site], &Path) -> Result<tls::Set, TlsError> + Send + 'static,
+) -> anyhow::Result<tls::Set> {
     let (sites, state) = (config.sites.clone(), config.state.clone());
-    let set = tokio::task::spawn_blocking(move || tls::Set::load(&sites, &state))
+    let set = tokio::task::spawn_blocking(move || load(&sites, &state))
         .await
         .context("loading certificates")??;
     for warning in set.warnings() {
@@ -242,7 +245,7 @@ async fn published(config: &model::Proxy) -> anyhow::Result<Option<Arc<Published
 }
 
 async fn load_certificates(config: &model::Proxy) -> anyhow::Result<Certificates> {
-    Ok(Certificates::new(load_set(config).await?)?)
+    Ok(Certificates::new(load_set(config, tls::Set::load).await?)?)
 }
 
 fn admin_socket(path: &Path, handover: &mut Handover) -> anyhow::Result<UnixListener> {

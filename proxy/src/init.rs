@@ -159,6 +159,7 @@ impl Parent {
             if !self.reap() {
                 return Some(ended.code());
             }
+            tracing::info!("another process is left, which may be taking over");
             let deadline = Instant::now() + GRACE;
             while let Ok(news) = timeout_at(deadline, self.told.recv()).await {
                 self.hear(news);

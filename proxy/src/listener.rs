@@ -150,7 +150,7 @@ impl Listener {
         }
     }
 
-    /// Accepts no more. The socket stays open for whoever it was handed to.
+    /// Accepts no more. The socket stays open where somebody else has it: a successor, or a service manager.
     pub fn stop(&self) {
         self.stop.send_replace(true);
     }

@@ -284,22 +284,22 @@ impl Exchange<'_> {
             &self.live.config.trusted,
             self.id.unwrap_or_default(),
         );
-        let hold = self.site.config.hold;
+        let (hold, place) = (self.site.config.hold, (self.site, self.route));
         let (dress, method) = (self.dress(key, forward, detail), &self.head.method);
         let upstreams = &self.shared.upstreams;
         let (mut client, course) = if let Some(stored) = self.stored_get(key) {
-            let course = upstream::course(self.site, pool, method, hold, Purpose::Fill);
+            let course = upstream::course(place, pool, method, hold, Purpose::Fill);
             let tee = self.learns_from_head(client, key, stored, dress);
             let tee = upstreams.pass(tee, request, &course).await?;
             (tee.into_inner(), course)
         } else if self.may_learn(key) {
-            let course = upstream::course(self.site, pool, method, hold, Purpose::Fill);
+            let course = upstream::course(place, pool, method, hold, Purpose::Fill);
             let tee = self.learns_in_passing(client, key, dress);
             let tee = upstreams.pass(tee, request, &course).await?;
             (tee.into_inner(), course)
         } else {
             let purpose = Purpose::Client(dress);
-            let course = upstream::course(self.site, pool, method, hold, purpose);
+            let course = upstream::course(place, pool, method, hold, purpose);
             (upstreams.pass(client, request, &course).await?, course)
         };
         let sent = course

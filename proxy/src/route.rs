@@ -6,6 +6,8 @@
 mod guard;
 // Which of a site's languages a client understands.
 mod languages;
+// How many requests an upstream works on at once.
+mod turns;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -20,6 +22,7 @@ use crate::tls::{Certificates, TlsFacts};
 
 use guard::{Guard, Guards};
 pub use guard::{Refusal, introduce};
+use turns::Turns;
 
 /// Every site of one configuration.
 pub struct Router {
@@ -65,6 +68,8 @@ pub struct Route {
     pub request_headers: [HeaderChanges; 2],
     /// The site's changes to responses, then the route's own.
     pub response_headers: [HeaderChanges; 2],
+    /// Whose turn it is; `None`: everybody's.
+    pub(crate) turns: Option<Turns>,
     /// Who is let in; `None`: everybody.
     guard: Option<Arc<Guard>>,
 }
@@ -232,6 +237,7 @@ impl Site {
             languages: Vec::new(),
             action: Action::Forward(Vec::new()),
             client_ca: None,
+            at_once: None,
             cache: config.cache.clone(),
             request_headers: HeaderChanges::default(),
             response_headers: HeaderChanges::default(),
@@ -316,6 +322,7 @@ impl Route {
             languages: route.languages.clone(),
             action: route.action.clone(),
             pool: pool(site, upstreams),
+            turns: route.at_once.map(Turns::new),
             guard: route
                 .client_ca
                 .as_ref()

@@ -83,6 +83,7 @@ pub use client::{ClientCertificate, client_is_of};
 pub use error::{TlsError, Warning};
 pub use files::Watched;
 pub use kept::{About, Facts, Kept, Unfit, judge};
+pub use load::Unwritten;
 pub use names::CoveredNames;
 pub use set::{Set, check};
 pub use wanted::{Wanted, wanted};

@@ -69,6 +69,7 @@ impl Upstreams {
         let (session, slot) = passage::Passage::new(client, request, course.clone());
         let session = ServerSession::new_custom(Box::new(session));
         self.proxy.process_new_http(session, &self.running).await;
+        course.ends_turn();
         slot.take()
     }
 }
@@ -294,14 +295,14 @@ pub fn is_safe(method: &Method) -> bool {
 
 /// What an exchange needs of its site.
 pub fn course(
-    site: &Arc<Site>,
+    (site, route): (&Arc<Site>, &Arc<Route>),
     pool: &Arc<Pool>,
     method: &Method,
     hold: Duration,
     purpose: Purpose,
 ) -> Arc<Course> {
     Arc::new(Course::new(
-        site.clone(),
+        (site.clone(), route.clone()),
         pool.clone(),
         is_safe(method),
         Instant::now() + hold,

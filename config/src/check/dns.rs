@@ -1,7 +1,7 @@
 //! How a record is put into the DNS: by signed updates, or by a program.
 
-use super::Check;
 use super::host::is_host;
+use super::{Check, On};
 use crate::model::{self, TsigAlgorithm};
 use crate::problem::{Key, quoted};
 use crate::raw;
@@ -98,6 +98,9 @@ impl Check<'_, '_> {
         };
         let found = match std::fs::metadata(program) {
             _ if !program.starts_with('/') => "which is no absolute path",
+            _ if matches!(self.on, On::Elsewhere(_)) => {
+                return Some(model::Dns::Hook(hook.to_vec()));
+            }
             Err(_) => "which does not exist or may not be read",
             Ok(meta) if !meta.is_file() => "which is no file",
             Ok(meta) if meta.permissions().mode() & 0o111 == 0 => "which is not executable",

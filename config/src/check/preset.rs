@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use super::Check;
 use super::site::{Rules, Written};
+use super::{Check, On};
 use crate::problem::{Key, Problems, did_you_mean, quoted};
 use crate::report::Report;
 use crate::{presets, raw, schema, shape};
@@ -53,6 +53,7 @@ fn rules(name: &str, text: &str) -> Result<Rules, Report> {
     let mut check = Check {
         problems: &mut problems,
         base: Path::new("/"),
+        on: On::Here,
         own_authority: false,
     };
     let rules = check.rules(&Key::root(), &written);

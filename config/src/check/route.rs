@@ -17,6 +17,7 @@ pub(super) struct Route {
     pub(super) languages: Vec<(String, String)>,
     pub(super) action: Action,
     pub(super) client_ca: Option<Vec<Vec<u8>>>,
+    pub(super) at_once: Option<u32>,
     pub(super) cache: Layer,
     pub(super) request_headers: HeaderChanges,
     pub(super) response_headers: HeaderChanges,
@@ -76,6 +77,7 @@ impl Check<'_, '_> {
             languages: self.languages(&key.key("languages"), raw),
             action,
             client_ca: self.roots(&key.key("client_ca"), raw.client_ca.as_deref()),
+            at_once: raw.at_once,
             cache: self.cache_layer(&key.key("cache"), raw.cache.as_ref()),
             request_headers: self.headers(
                 &request,
@@ -125,6 +127,7 @@ impl Check<'_, '_> {
             return;
         }
         let idle = [
+            ("at_once", raw.at_once.is_some()),
             ("cache", raw.cache.is_some()),
             ("upstream_tls", raw.upstream_tls.is_some()),
             ("request_headers", raw.request_headers.is_some()),

@@ -159,6 +159,7 @@ impl Check<'_, '_> {
             .map(|route| model::Route {
                 cache: route.cache.over(&route.under(cache)).rules(),
                 client_ca: route.client_ca,
+                at_once: route.at_once,
                 path: route.path,
                 languages: route.languages,
                 action: route.action,

@@ -249,6 +249,9 @@ impl Check<'_, '_> {
     }
 
     fn kept_close(&mut self, key: &Key, name: &str, path: &std::path::Path, wanted: &str) {
+        if self.given(path).is_some() {
+            return;
+        }
         let mode = std::fs::metadata(path).map_or(0, |meta| meta.permissions().mode());
         if mode & 0o007 != 0 {
             let found = format!("{}, open to every user of the host", quoted(name));

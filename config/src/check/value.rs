@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::Check;
+use super::{Check, On};
 use crate::problem::{Key, quoted};
 use crate::raw;
 
@@ -111,6 +111,9 @@ impl Check<'_, '_> {
         most: u64,
     ) -> Option<(PathBuf, Vec<u8>)> {
         let path = self.base.join(name);
+        if let Some(content) = self.given(&path) {
+            return Some((path, content.clone()));
+        }
         let found = match read(&path, most) {
             Ok(Some(content)) => return Some((path, content)),
             Ok(None) => {
@@ -135,6 +138,14 @@ impl Check<'_, '_> {
             self.problems.add(key, found, "a readable file");
         }
         None
+    }
+
+    /// What a file holds that is not read here.
+    pub(super) fn given(&self, path: &Path) -> Option<&Vec<u8>> {
+        match self.on {
+            On::Here => None,
+            On::Elsewhere(files) => files.get(path),
+        }
     }
 
     /// The same for files that must be text.

@@ -49,6 +49,8 @@ pub struct Definition {
     pub public: Vec<PublicPort>,
     /// What is archived of it.
     pub archive: Vec<Archive>,
+    /// How its secrets are changed where something of it keeps them by itself.
+    pub rotates: Vec<Rotation>,
     /// What is laid under its site's table of `proxy.toml`; its `limits` belong to the whole proxy.
     pub proxy: toml::Table,
     /// What it may take of its host.
@@ -134,6 +136,21 @@ pub enum Archived {
         /// The command and its arguments.
         command: Vec<String>,
     },
+}
+
+/// How a secret is changed in what keeps it by itself: a database knows its users' passwords, whatever files say.
+/// The command runs in the container that runs, before the new version starts. It reads the new secret as one line
+/// of its input and finds the old one in `/run/secrets`; where the new one is in force already, it succeeds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rotation {
+    /// Its name in `[secrets]`.
+    pub secret: String,
+    /// The service of the template whose container the command runs in.
+    pub service: String,
+    /// The command and its arguments.
+    pub command: Vec<String>,
+    /// The expression over its options under which it is needed; none: always.
+    pub when: Option<String>,
 }
 
 /// What a service may take of its host, as Compose writes it.

@@ -170,7 +170,7 @@ impl Check<'_, '_> {
         };
         if let Some(service) = services.iter().find(keeps) {
             let hint = format!(
-                "service {} has secrets; age-keygen makes a key and says its recipient",
+                "service {} has secrets; `sovereign secret identity` makes a key and says its recipient",
                 quoted(&service.name)
             );
             let wanted = "who may read the secrets: at least one age1...";

@@ -174,6 +174,8 @@ pub(crate) struct Service {
 #[derive(Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub(crate) enum OptionValue {
+    /// Several texts. First: one alone would be read as the fields of a reference.
+    List(Vec<String>),
     /// A text that stands in the secrets file.
     Secret(Reference),
     /// On or off.
@@ -182,8 +184,6 @@ pub(crate) enum OptionValue {
     Number(i64),
     /// Words.
     Text(String),
-    /// Several texts.
-    List(Vec<String>),
 }
 
 /// A text that stands in the secrets file.

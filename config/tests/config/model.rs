@@ -202,3 +202,41 @@ fn secrets_are_not_in_the_debug_output() {
     let text = site("[site.request_headers]\nset = { Authorization = \"hunter2\" }\n");
     assert!(!format!("{:?}", sound(&text)).contains("hunter2"));
 }
+
+/// What the users of an application otherwise learn the hard way.
+#[test]
+fn presets_give_an_application_its_time() {
+    for (preset, first_byte, idle) in [
+        ("btcpay", 5, 60),
+        ("forge", 10, 10),
+        ("nextcloud", 60, 10),
+        ("nostr", 1, 60),
+    ] {
+        let proxy = sound(&site(&format!("preset = \"{preset}\"")));
+        let timeouts = &proxy.sites[0].timeouts;
+        let minutes = |time: Duration| time.as_secs() / 60;
+        let found = (minutes(timeouts.first_byte), minutes(timeouts.idle));
+        assert_eq!(found, (first_byte, idle), "{preset}");
+    }
+    let forge = &sound(&site("preset = \"forge\"")).sites[0];
+    let at_once = |path: &str| {
+        let mut taking: Vec<_> = forge.routes.iter().collect();
+        taking.retain(|route| route.path.matches(path));
+        taking.sort_by_key(|route| std::cmp::Reverse(route.path.literal_len()));
+        taking.first().and_then(|route| route.at_once)
+    };
+    for (path, wanted) in [
+        ("/ada/engine", None),
+        ("/ada/engine.git/git-upload-pack", None),
+        ("/ada/engine/blame/branch/main/mill.c", Some(4)),
+        ("/ada/engine/commit/0123abcd", Some(4)),
+        ("/ada/engine/commits/branch/main", Some(4)),
+        ("/ada/engine/compare/a...b", Some(4)),
+        ("/ada/engine/graph", Some(4)),
+        ("/ada/engine/activity/yearly", Some(4)),
+        ("/ada/engine/archive/main.zip", Some(8)),
+        ("/api/v1/repos/ada/engine/commits/main/status", Some(4)),
+    ] {
+        assert_eq!(at_once(path), wanted, "{path}");
+    }
+}

@@ -198,6 +198,22 @@ fn written_values_arrive() {
     );
 }
 
+/// It was once read as the one field of a secret.
+#[test]
+fn a_list_of_one_text_is_a_list() {
+    let written = "use = \"ghost\"";
+    let text = filled(&template());
+    let text = text.replace(
+        written,
+        &format!("{written}\noptions = {{ languages = [\"en\"] }}"),
+    );
+    let stack = parse("stack.toml", &text).unwrap_or_else(|report| panic!("{report}"));
+    assert_eq!(
+        stack.services[0].options["languages"],
+        Value::List(vec!["en".to_owned()])
+    );
+}
+
 #[test]
 fn a_kind_arrives_as_it_is_written() {
     let kinds = kinds();

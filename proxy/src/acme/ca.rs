@@ -1,12 +1,13 @@
 //! One authority: its directory, its account, its renewal information, and whether it is left alone.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
-use rustls::ClientConfig;
+use rustls::{ClientConfig, RootCertStore};
 use serde::Deserialize;
 use sovereign_config::model;
 use time::OffsetDateTime;
@@ -19,7 +20,7 @@ use super::failure::{Failure, Outcome};
 use super::http::{self, Session};
 use super::jws;
 use super::store::Store;
-use super::trust;
+use super::trust::{self, HttpError};
 use super::when::{self, Window};
 use crate::tls::kept::Facts;
 
@@ -151,17 +152,26 @@ impl Ca {
 
     /// Whom its server is trusted by. The operator's file is read each time: it may have been replaced.
     async fn tls(&self) -> Result<Arc<ClientConfig>, Failure> {
-        let roots = self.config.roots.clone();
-        let is_named = roots.is_some();
-        let read = || async {
-            let trust = tokio::task::spawn_blocking(move || trust::trust(roots.as_deref())).await;
-            let trust = trust.map_err(|error| Failure::new(Outcome::Ours, error.to_string()))?;
-            trust.map_err(|error| Failure::of_http(&error, "reading its roots"))
-        };
-        match is_named {
+        let read = || self.read_roots(trust::trust);
+        match self.config.roots.is_some() {
             true => read().await,
             false => Ok(self.tls.get_or_try_init(read).await?.clone()),
         }
+    }
+
+    /// Whom visitors may trust to have signed what it issues.
+    pub async fn signers(&self) -> Result<RootCertStore, Failure> {
+        self.read_roots(trust::signers).await
+    }
+
+    async fn read_roots<T: Send + 'static>(
+        &self,
+        read: fn(Option<&Path>) -> Result<T, HttpError>,
+    ) -> Result<T, Failure> {
+        let roots = self.config.roots.clone();
+        let read = tokio::task::spawn_blocking(move || read(roots.as_deref())).await;
+        let read = read.map_err(|error| Failure::new(Outcome::Ours, error.to_string()))?;
+        read.map_err(|error| Failure::of_http(&error, "reading its roots"))
     }
 
     /// When it wants a certificate renewed (RFC 9773). `None`: it does not say.

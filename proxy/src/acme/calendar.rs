@@ -4,6 +4,8 @@
 
 use std::time::{Duration, SystemTime};
 
+use sovereign_config::feeds::Lines;
+
 use super::feed::{self, Standing};
 use super::history::Event;
 
@@ -23,7 +25,7 @@ pub fn calendar(events: &[Event], certificates: &[Standing], now: SystemTime) ->
         happened(&mut lines, event);
     }
     lines.plain("END:VCALENDAR");
-    lines.text
+    lines.finish()
 }
 
 /// When a certificate is to be renewed; where that is over and it was not, as the text says why.
@@ -33,7 +35,12 @@ fn renewal(lines: &mut Lines, certificate: &Standing, due: SystemTime, now: Syst
         false => format!("{subject}: certificate is renewed"),
         true => format!("{subject}: certificate is overdue for renewal"),
     };
-    lines.begin(&uid(&["due", &certificate.id]), certificate.obtained, due);
+    begin(
+        lines,
+        &uid(&["due", &certificate.id]),
+        certificate.obtained,
+        due,
+    );
     lines.text("SUMMARY", &summary);
     lines.text("DESCRIPTION", &feed::outlook(certificate));
     lines.plain("CATEGORIES:renewal");
@@ -43,7 +50,7 @@ fn renewal(lines: &mut Lines, certificate: &Standing, due: SystemTime, now: Syst
 fn lapse(lines: &mut Lines, certificate: &Standing) {
     let summary = format!("{}: certificate lapses", feed::subject(&certificate.names));
     let (id, obtained) = (&certificate.id, certificate.obtained);
-    lines.begin(&uid(&["lapse", id]), obtained, certificate.lapses);
+    begin(lines, &uid(&["lapse", id]), obtained, certificate.lapses);
     lines.text("SUMMARY", &summary);
     lines.text("DESCRIPTION", &feed::outlook(certificate));
     lines.plain("CATEGORIES:lapse");
@@ -67,7 +74,7 @@ fn lapse(lines: &mut Lines, certificate: &Standing) {
 
 fn happened(lines: &mut Lines, event: &Event) {
     let id = feed::event_id(event);
-    lines.begin(id.trim_start_matches(URN), event.at, event.at);
+    begin(lines, id.trim_start_matches(URN), event.at, event.at);
     lines.text("SUMMARY", &feed::title(event));
     lines.text("DESCRIPTION", &feed::described(event));
     lines.plain(&format!("CATEGORIES:{}", event.what.as_str()));
@@ -78,50 +85,13 @@ fn uid(parts: &[&str]) -> String {
     feed::stable_id(parts).trim_start_matches(URN).into()
 }
 
-/// Content lines: at most 75 bytes each, CRLF at the end (RFC 5545, 3.1).
-#[derive(Default)]
-struct Lines {
-    text: String,
-}
-
-impl Lines {
-    /// The head of an entry that takes no time of the day.
-    fn begin(&mut self, uid: &str, stamp: SystemTime, start: SystemTime) {
-        self.plain("BEGIN:VEVENT");
-        self.plain(&format!("UID:{uid}"));
-        self.plain(&format!("DTSTAMP:{}", basic(stamp)));
-        self.plain(&format!("DTSTART:{}", basic(start)));
-        self.plain("TRANSP:TRANSPARENT");
-    }
-
-    /// A property of text.
-    fn text(&mut self, name: &str, text: &str) {
-        let mut line = format!("{name}:");
-        for c in text.chars() {
-            match c {
-                '\\' | ';' | ',' => line.extend(['\\', c]),
-                '\n' => line.push_str("\\n"),
-                c if c.is_control() => {}
-                c => line.push(c),
-            }
-        }
-        self.plain(&line);
-    }
-
-    /// A line as it is, folded where it is long: never inside a character.
-    fn plain(&mut self, line: &str) {
-        let (mut rest, mut room) = (line, 75);
-        while rest.len() > room {
-            // A character has at most four bytes: there is always a border.
-            let end = rest.floor_char_boundary(room);
-            self.text.push_str(&rest[..end]);
-            self.text.push_str("\r\n ");
-            // The space counts.
-            (rest, room) = (&rest[end..], 74);
-        }
-        self.text.push_str(rest);
-        self.text.push_str("\r\n");
-    }
+/// The head of an entry that takes no time of the day.
+fn begin(lines: &mut Lines, uid: &str, stamp: SystemTime, start: SystemTime) {
+    lines.plain("BEGIN:VEVENT");
+    lines.plain(&format!("UID:{uid}"));
+    lines.plain(&format!("DTSTAMP:{}", basic(stamp)));
+    lines.plain(&format!("DTSTART:{}", basic(start)));
+    lines.plain("TRANSP:TRANSPARENT");
 }
 
 /// `20261122T211632Z`

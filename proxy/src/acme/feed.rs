@@ -12,7 +12,7 @@ use std::fmt::Write as _;
 use std::hash::Hasher as _;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use quick_xml::escape::escape;
+use sovereign_config::feeds::xml;
 use time::OffsetDateTime;
 use twox_hash::XxHash3_64;
 
@@ -292,16 +292,6 @@ fn line(feed: &mut String, text: std::fmt::Arguments<'_>) {
     // Writing to a string does not fail.
     let _ = feed.write_fmt(text);
     feed.push('\n');
-}
-
-/// As text or as a value of an attribute, without the characters that XML has no way to write.
-fn xml(text: &str) -> String {
-    let allowed = |c: &char| match *c {
-        '\t' | '\n' => true,
-        c => !c.is_control() && !matches!(c, '\u{fffe}' | '\u{ffff}'),
-    };
-    let text: String = text.chars().filter(allowed).collect();
-    escape(text.as_str()).into_owned()
 }
 
 const DAY: u64 = 86_400;

@@ -8,7 +8,7 @@ use sovereign_config::model::Challenge;
 
 use super::ca::Ca;
 use super::challenge::{Options, Prover};
-use super::entry::{Have, Issued, Reason, date};
+use super::entry::{Entry, Have, Issued, Reason, date};
 use super::failure::{Failure, Outcome};
 use super::history::challenge_name;
 use super::keeper::Acme;
@@ -16,7 +16,7 @@ use super::order::{self, Asked, Obtained};
 use super::run::sum;
 use super::ways::blocked;
 use crate::causes;
-use crate::tls::kept::{self, About, Facts, Kept, judge};
+use crate::tls::kept::{self, About, Facts, Kept, Unfit, is_alone, is_of_a_root, judge};
 use crate::tls::wanted::Wanted;
 
 /// What one authority is asked for.
@@ -43,7 +43,7 @@ impl Acme {
         self.has_room().await?;
         let obtained = self.ask(ask).await?;
         let challenge = obtained.challenge;
-        let judged = self.judged(ask.ca, ask.wanted, obtained);
+        let judged = self.judged(ask.ca, ask.wanted, obtained).await;
         let count = |failure: &Failure| self.count(ask.ca, challenge, failure.outcome);
         let (kept, facts) = judged.inspect_err(count)?;
         self.count(ask.ca, challenge, Outcome::Issued);
@@ -80,7 +80,11 @@ impl Acme {
         let written = self.store.write(&name, content.as_bytes()).await;
         written.map_err(|error| {
             let why = causes::chain(&error);
-            let text = format!("a certificate was issued and waits to be written: {why}");
+            // Served all the same.
+            self.written.notify_one();
+            let text = format!(
+                "a certificate was issued and waits to be written, served from memory until then: {why}"
+            );
             Failure::new(Outcome::Ours, text)
         })?;
         self.hold(&wanted.id, None);
@@ -103,13 +107,30 @@ impl Acme {
         let mut entries = self.entries.lock();
         let mut entries = entries.iter_mut();
         let entry = entries.find(|entry| entry.wanted.id == wanted.id)?;
-        let issued = entry.issued.take()?;
+        let issued = entry.issued.as_ref()?;
         let about = &issued.kept.about;
         let ca = cas
             .iter()
-            .find(|ca| ca.config.directory == about.directory)?;
-        judge(&issued.kept, wanted, self.clock.now()).ok()?;
-        Some((ca.clone(), issued))
+            .find(|ca| ca.config.directory == about.directory)
+            .filter(|_| judge(&issued.kept, wanted, self.clock.now()).is_ok());
+        match ca {
+            Some(ca) => Some((ca.clone(), issued.clone())),
+            None => {
+                entry.issued = None;
+                self.written.notify_one();
+                None
+            }
+        }
+    }
+
+    /// What was issued and is still to be written, by id: it is served from memory.
+    pub fn unwritten(&self) -> Vec<(Box<str>, Kept)> {
+        let entries = self.entries.lock();
+        let one = |entry: &Entry| {
+            let issued = entry.issued.as_ref()?;
+            Some((entry.wanted.id.clone(), issued.kept.clone()))
+        };
+        entries.iter().filter_map(one).collect()
     }
 
     /// Where a certificate came from, and why.
@@ -178,7 +199,7 @@ impl Acme {
     }
 
     /// Whether what was issued is what was asked for.
-    pub(super) fn judged(
+    pub(super) async fn judged(
         &self,
         ca: &Ca,
         wanted: &Wanted,
@@ -198,11 +219,17 @@ impl Acme {
             let facts = judge(&kept, wanted, now)?;
             Ok((kept, facts))
         });
-        judged.map_err(|unfit| {
-            let text = format!("what it issued is not used, the one in force stays: {unfit}");
-            Failure::new(Outcome::Unfit, text)
-        })
+        let (kept, facts) = judged.map_err(not_used)?;
+        if is_alone(&kept) {
+            is_of_a_root(&facts, &ca.signers().await?).map_err(not_used)?;
+        }
+        Ok((kept, facts))
     }
+}
+
+fn not_used(unfit: Unfit) -> Failure {
+    let text = format!("what it issued is not used, the one in force stays: {unfit}");
+    Failure::new(Outcome::Unfit, text)
 }
 
 fn asked<'a>(ask: &Ask<'a>, tried: &'a HashSet<(String, Challenge)>) -> Asked<'a> {

@@ -27,7 +27,8 @@ use super::store::Store;
 use super::when;
 use crate::tls::kept::{self, Kept};
 
-/// Called after a certificate was written: puts what lies in the state folder in force.
+/// Called after a certificate was written, or could not be: puts what lies in the state folder in force, and what
+/// is [unwritten](Acme::unwritten).
 pub type Installed = Arc<dyn Fn() -> BoxFuture<'static, ()> + Send + Sync>;
 
 /// How often an authority was asked, by a challenge, with an outcome.

@@ -46,11 +46,14 @@ impl Acme {
             ways: ways.of(&plan.prover, wanted, staging.is_public()).await,
             another: false,
         };
-        let judged = self.ask(&ask).await.and_then(|obtained| {
-            let challenge = obtained.challenge;
-            self.judged(&staging, wanted, obtained)
-                .map(|(_, facts)| (challenge, facts))
-        });
+        let judged = match self.ask(&ask).await {
+            Ok(obtained) => {
+                let challenge = obtained.challenge;
+                let judged = self.judged(&staging, wanted, obtained).await;
+                judged.map(|(_, facts)| (challenge, facts))
+            }
+            Err(failure) => Err(failure),
+        };
         match judged {
             Ok((challenge, facts)) => {
                 outcome.ok = true;

@@ -52,24 +52,10 @@ pub(super) enum HttpError {
 /// The TLS configuration for an authority whose server is trusted by `roots`, or by what the system
 /// trusts. Reads files.
 pub(super) fn trust(roots: Option<&Path>) -> Result<Arc<ClientConfig>, HttpError> {
-    let mut store = RootCertStore::empty();
-    match roots {
-        Some(path) => {
-            let failed = |source: Box<dyn std::error::Error + Send + Sync>| HttpError::Roots {
-                path: path.into(),
-                source,
-            };
-            let certificates = CertificateDer::pem_file_iter(path).map_err(|e| failed(e.into()))?;
-            for certificate in certificates {
-                let certificate = certificate.map_err(|e| failed(e.into()))?;
-                store.add(certificate).map_err(|e| failed(e.into()))?;
-            }
-        }
-        None => {
-            let found = rustls_native_certs::load_native_certs();
-            store.add_parsable_certificates(found.certs);
-        }
-    }
+    let store = match roots {
+        Some(path) => named(path)?,
+        None => systems(),
+    };
     if store.is_empty() {
         return Err(HttpError::Setup(
             "there is no certificate to trust; install `ca-certificates`, or name a file by `roots`"
@@ -82,4 +68,33 @@ pub(super) fn trust(roots: Option<&Path>) -> Result<Arc<ClientConfig>, HttpError
         .with_root_certificates(store)
         .with_no_client_auth();
     Ok(Arc::new(config))
+}
+
+/// Whom visitors may trust to have signed a certificate that comes alone: `roots`, and whom the system trusts. An
+/// authority's server may be known by another root than its certificates. Reads files.
+pub(super) fn signers(roots: Option<&Path>) -> Result<RootCertStore, HttpError> {
+    let mut store = systems();
+    if let Some(path) = roots {
+        store.extend(named(path)?.roots);
+    }
+    Ok(store)
+}
+
+fn systems() -> RootCertStore {
+    let mut store = RootCertStore::empty();
+    store.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    store
+}
+
+fn named(path: &Path) -> Result<RootCertStore, HttpError> {
+    let failed = |source: Box<dyn std::error::Error + Send + Sync>| HttpError::Roots {
+        path: path.into(),
+        source,
+    };
+    let mut store = RootCertStore::empty();
+    for certificate in CertificateDer::pem_file_iter(path).map_err(|e| failed(e.into()))? {
+        let certificate = certificate.map_err(|e| failed(e.into()))?;
+        store.add(certificate).map_err(|e| failed(e.into()))?;
+    }
+    Ok(store)
 }

@@ -61,7 +61,9 @@ pub async fn serve(
             }
         }
     };
+    // Once it is to end, whoever comes is a successor's: not one more is accepted.
     tokio::select! {
+        biased;
         () = stop => {}
         () = accepting => {}
     }

@@ -35,7 +35,11 @@ impl App {
         let live = self.shared.live();
         let certificates = self.shared.certificates.clone();
         let known = certificates.warnings();
-        let load = move || certificates.load_holding(&live.config.sites, &live.config.state);
+        let unwritten = self.shared.acme.unwritten();
+        let load = move || {
+            let config = &live.config;
+            certificates.load_holding(&config.sites, &config.state, &unwritten)
+        };
         let set = tokio::task::spawn_blocking(load)
             .await
             .context("loading certificates")??;
@@ -49,7 +53,7 @@ impl App {
         Ok(all_good)
     }
 
-    /// What is done once a certificate of an authority was written.
+    /// What is done once a certificate of an authority was written, or could not be.
     pub(super) fn installed(self: &Arc<Self>) -> Installed {
         let app = self.clone();
         Arc::new(move || {

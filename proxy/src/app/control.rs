@@ -68,7 +68,12 @@ impl App {
             .await
             .map_err(|error| error.to_string())?
             .map_err(|report| report.to_string())?;
-        let set = load_set(&config)
+        let (certificates, unwritten) = (
+            self.shared.certificates.clone(),
+            self.shared.acme.unwritten(),
+        );
+        let load = move |sites: &[_], state: &_| certificates.load(sites, state, &unwritten);
+        let set = load_set(&config, load)
             .await
             .map_err(|error| format!("{error:#}"))?;
         let feed = super::published(&config)

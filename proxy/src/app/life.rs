@@ -126,7 +126,8 @@ impl App {
         if !how.replaced {
             announce(News::Stopping);
         }
-        for listener in &*self.listeners.lock() {
+        // Let go as well: who comes now is refused at once, or served by whoever else has the socket.
+        for listener in self.listeners.lock().drain(..) {
             listener.stop();
         }
         self.shared.begin_drain();

@@ -106,7 +106,8 @@ impl Exchange<'_> {
             self.id.unwrap_or_default(),
         );
         let hold = self.hold(stands_in);
-        let course = upstream::course(self.site, pool, &Method::HEAD, hold, Purpose::Fill);
+        let place = (self.site, self.route);
+        let course = upstream::course(place, pool, &Method::HEAD, hold, Purpose::Fill);
         let lesson = Arc::new(self.lesson(key));
         let dress = self.dress(key, forward, None);
         let (judging, old) = (lesson.clone(), stale.clone());

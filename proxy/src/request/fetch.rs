@@ -86,7 +86,7 @@ impl Fetch {
             &self.shared.request_id(),
         );
         let course = upstream::course(
-            &self.site,
+            (&self.site, &self.route),
             &self.pool,
             &Method::GET,
             self.hold,

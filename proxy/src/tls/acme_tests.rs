@@ -16,15 +16,19 @@ const NAMES: [&str; 2] = ["www.a.example", "a.example"];
 
 /// Keeps a certificate for these names under an id.
 fn keep(disk: &Disk, id: &str, names: &[&str], from: SystemTime, to: SystemTime) {
+    let path = disk.path(&kept::name(id));
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, issued(disk, names, from, to).to_pem()).unwrap();
+}
+
+fn issued(disk: &Disk, names: &[&str], from: SystemTime, to: SystemTime) -> Kept {
     let (chain, key) = disk.signed(names, from, to);
     let about = About {
         directory: "https://ca.example/directory".to_owned(),
         obtained: 1_790_000_000,
         ..About::default()
     };
-    let path = disk.path(&kept::name(id));
-    fs::create_dir_all(path.parent().unwrap()).unwrap();
-    fs::write(path, Kept::new(about, chain, key).to_pem()).unwrap();
+    Kept::new(about, chain, key)
 }
 
 fn keep_now(disk: &Disk, id: &str, names: &[&str]) {
@@ -201,9 +205,13 @@ fn temporary_certificates_are_not_read_again_while_the_daemon_serves() {
     let sites = [acme(&["a.example"]), acme(&["b.example"])];
     let certificates = Certificates::new(disk.load(&sites).unwrap()).unwrap();
     let of = |set: &Set, name| set.choose(Some(name), None).unwrap().key.clone();
-    let one = certificates.load_holding(&sites, disk.0.path()).unwrap();
+    let one = certificates
+        .load_holding(&sites, disk.0.path(), &[])
+        .unwrap();
     keep_now(&disk, "b.example", &["b.example"]);
-    let two = certificates.load_holding(&sites, disk.0.path()).unwrap();
+    let two = certificates
+        .load_holding(&sites, disk.0.path(), &[])
+        .unwrap();
     assert!(std::sync::Arc::ptr_eq(
         &of(&one, "a.example"),
         &of(&two, "a.example")
@@ -214,7 +222,9 @@ fn temporary_certificates_are_not_read_again_while_the_daemon_serves() {
     );
     // Other names of a site are another certificate.
     let more = [acme(&["a.example", "c.example"])];
-    let three = certificates.load_holding(&more, disk.0.path()).unwrap();
+    let three = certificates
+        .load_holding(&more, disk.0.path(), &[])
+        .unwrap();
     assert_eq!(
         sources(&three, &["a.example", "c.example"]),
         ["temporary"; 2]
@@ -233,11 +243,40 @@ fn what_has_not_changed_is_not_read_again() {
     let certificates = Certificates::new(disk.load(&sites).unwrap()).unwrap();
     let of = |set: &Set| set.choose(Some("a.example"), None).unwrap().key.clone();
     let before = of(&disk.load(&sites).unwrap());
-    let same = certificates.load(&sites, disk.0.path()).unwrap();
-    let again = certificates.load(&sites, disk.0.path()).unwrap();
+    let same = certificates.load(&sites, disk.0.path(), &[]).unwrap();
+    let again = certificates.load(&sites, disk.0.path(), &[]).unwrap();
     assert!(std::sync::Arc::ptr_eq(&of(&same), &of(&again)));
 
     keep_now(&disk, "a.example", &["a.example"]);
-    let renewed = certificates.load(&sites, disk.0.path()).unwrap();
+    let renewed = certificates.load(&sites, disk.0.path(), &[]).unwrap();
     assert_ne!(of(&renewed).cert, before.cert);
+}
+
+/// What a full disk did not take was held, and the old certificate served until it lapsed.
+#[test]
+fn what_could_not_be_written_goes_before_what_lies_on_disk() {
+    let disk = Disk::new();
+    let now = SystemTime::now();
+    keep(&disk, "a.example", &["a.example"], now - 9 * DAY, now - DAY);
+    let sites = [acme(&["a.example"]), acme(&["b.example"])];
+    let certificates = Certificates::new(disk.load(&sites).unwrap()).unwrap();
+    let end = |unwritten: &[(Box<str>, Kept)]| {
+        let set = certificates.load(&sites, disk.0.path(), unwritten).unwrap();
+        let ends = set.list().iter().map(|info| info.not_after > now);
+        (sources(&set, &["a.example", "b.example"]), ends.collect())
+    };
+    let new = |name: &str| {
+        (
+            name.into(),
+            issued(&disk, &[name], now - DAY, now + 9 * DAY),
+        )
+    };
+    let unwritten = [new("a.example"), new("b.example")];
+    assert_eq!(end(&unwritten), (vec!["acme"; 2], vec![true; 2]));
+    // Once it is let go, what lies on disk counts again.
+    assert_eq!(end(&[]), (vec!["acme", "temporary"], vec![false, true]));
+    assert_eq!(
+        end(&unwritten[..1]),
+        (vec!["acme", "temporary"], vec![true; 2])
+    );
 }

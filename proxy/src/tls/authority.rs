@@ -18,10 +18,8 @@ use rcgen::{
     Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PublicKeyData,
 };
 use rustls::RootCertStore;
-use rustls::client::verify_server_cert_signed_by_trust_anchor;
-use rustls::server::ParsedCertificate;
 use rustls::sign::CertifiedKey;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use time::OffsetDateTime;
 use time::macros::datetime;
 
@@ -127,19 +125,7 @@ impl Authority {
 
     /// Whether a leaf was signed by this root, and is valid now.
     pub(super) fn has_signed(&self, leaf: &CertificateDer<'_>, now: SystemTime) -> bool {
-        let since = now
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .unwrap_or_default();
-        ParsedCertificate::try_from(leaf).is_ok_and(|leaf| {
-            verify_server_cert_signed_by_trust_anchor(
-                &leaf,
-                &self.trust,
-                &[],
-                UnixTime::since_unix_epoch(since),
-                super::provider().signature_verification_algorithms.all,
-            )
-            .is_ok()
-        })
+        certificate::is_signed_by_one_of(leaf, &self.trust, now)
     }
 
     /// What an operator should know about the root.

@@ -5,9 +5,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use rustls::RootCertStore;
+use rustls::client::verify_server_cert_signed_by_trust_anchor;
+use rustls::server::ParsedCertificate;
 use rustls::sign::{CertifiedKey, SigningKey};
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::FromDer;
@@ -173,6 +176,27 @@ fn info(leaf: &X509Certificate<'_>, source: Source) -> CertificateInfo {
         not_before: system_time(leaf.validity().not_before),
         not_after: system_time(leaf.validity().not_after),
     }
+}
+
+/// Whether one of these authorities signed a certificate itself, and it is valid at `when`.
+pub(super) fn is_signed_by_one_of(
+    leaf: &CertificateDer<'_>,
+    roots: &RootCertStore,
+    when: SystemTime,
+) -> bool {
+    let since = when
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
+    ParsedCertificate::try_from(leaf).is_ok_and(|leaf| {
+        verify_server_cert_signed_by_trust_anchor(
+            &leaf,
+            roots,
+            &[],
+            UnixTime::since_unix_epoch(since),
+            super::provider().signature_verification_algorithms.all,
+        )
+        .is_ok()
+    })
 }
 
 /// All certificates of a PEM file, at least one, each of them parsed once to be sure.

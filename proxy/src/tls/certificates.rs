@@ -20,6 +20,7 @@ use sovereign_config::model::Site;
 use super::certificate::{CertificateInfo, Chosen};
 use super::error::TlsError;
 use super::files::Watched;
+use super::load::Unwritten;
 use super::manner::Manner;
 use super::names::CoveredNames;
 use super::set::Set;
@@ -53,15 +54,25 @@ impl Certificates {
     }
 
     /// Loads the set of a configuration, as [`Set::load`] does. What lies on disk as it did when the
-    /// set in force was loaded is not read again.
-    pub fn load(&self, sites: &[Site], state: &Path) -> Result<Set, TlsError> {
-        Set::load_after(sites, state, &self.active().set, false)
+    /// set in force was loaded is not read again, and what is `unwritten` goes before it.
+    pub fn load(
+        &self,
+        sites: &[Site],
+        state: &Path,
+        unwritten: &Unwritten,
+    ) -> Result<Set, TlsError> {
+        Set::load_after(sites, state, unwritten, &self.active().set, false)
     }
 
     /// As [`load`](Self::load), but an operator's file that cannot be used any more is no reason to
     /// stop: what was read of it before stays in force, and a warning says so.
-    pub fn load_holding(&self, sites: &[Site], state: &Path) -> Result<Set, TlsError> {
-        Set::load_after(sites, state, &self.active().set, true)
+    pub fn load_holding(
+        &self,
+        sites: &[Site],
+        state: &Path,
+        unwritten: &Unwritten,
+    ) -> Result<Set, TlsError> {
+        Set::load_after(sites, state, unwritten, &self.active().set, true)
     }
 
     /// Puts another set in force. New handshakes get its certificates; open connections and

@@ -226,7 +226,7 @@ fn files_that_do_not_fit_any_more_leave_the_old_pair_in_force() {
     let certificates = Certificates::new(disk.load(&sites).unwrap()).unwrap();
     let state = disk.0.path();
     let key_of = |set: &Set| set.choose(Some("a.example"), None).unwrap().key.clone();
-    let before = key_of(&certificates.load(&sites, state).unwrap());
+    let before = key_of(&certificates.load(&sites, state, &[]).unwrap());
     let seen = certificates.watched();
     assert!(!seen.is_empty());
     assert_eq!(seen, seen.again(), "nothing has changed");
@@ -237,9 +237,9 @@ fn files_that_do_not_fit_any_more_leave_the_old_pair_in_force() {
     let new_key = fs::read(disk.path("a.key")).unwrap();
     fs::write(disk.path("a.key"), key).unwrap();
     assert_ne!(seen, seen.again());
-    let refused = certificates.load(&sites, state).unwrap_err();
+    let refused = certificates.load(&sites, state, &[]).unwrap_err();
     assert!(refused.to_string().contains("does not belong"), "{refused}");
-    let held = certificates.load_holding(&sites, state).unwrap();
+    let held = certificates.load_holding(&sites, state, &[]).unwrap();
     assert_eq!(key_of(&held).cert, before.cert);
     let [warning @ Warning::Held { .. }] = held.warnings() else {
         panic!("{:?}", held.warnings())
@@ -258,7 +258,7 @@ fn files_that_do_not_fit_any_more_leave_the_old_pair_in_force() {
 
     // Gone altogether, and held by what is held already.
     fs::remove_file(disk.path("a.pem")).unwrap();
-    let held = certificates.load_holding(&sites, state).unwrap();
+    let held = certificates.load_holding(&sites, state, &[]).unwrap();
     assert_eq!(key_of(&held).cert, before.cert);
     certificates.swap(held);
 
@@ -268,7 +268,7 @@ fn files_that_do_not_fit_any_more_leave_the_old_pair_in_force() {
     fs::rename(chain.1, &key).unwrap();
     assert_ne!(fs::read(&key).unwrap(), new_key);
     assert_ne!(certificates.watched(), certificates.watched().again());
-    let good = certificates.load_holding(&sites, state).unwrap();
+    let good = certificates.load_holding(&sites, state, &[]).unwrap();
     assert!(good.warnings().is_empty(), "{:?}", good.warnings());
     assert_ne!(key_of(&good).cert, before.cert);
 }
@@ -305,7 +305,7 @@ fn a_first_start_with_files_that_do_not_fit_is_an_error_also_for_who_would_hold(
     assert!(
         certificates
             .unwrap()
-            .load_holding(&new, disk.0.path())
+            .load_holding(&new, disk.0.path(), &[])
             .is_err()
     );
 }

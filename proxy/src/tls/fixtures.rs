@@ -137,6 +137,7 @@ pub(super) fn with_clients(mut site: Site, path: &str, authorities: &[&[u8]]) ->
         languages: Vec::new(),
         action: Action::Forward(Vec::new()),
         client_ca: Some(authorities.iter().map(|der| der.to_vec()).collect()),
+        at_once: None,
         cache: site.cache.clone(),
         request_headers: HeaderChanges::default(),
         response_headers: HeaderChanges::default(),

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use rustls::RootCertStore;
 use rustls::sign::SigningKey;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
@@ -83,6 +84,14 @@ pub enum Unfit {
         /// Which, from 1.
         number: usize,
     },
+    /// It came alone, and visitors do not know who signed it.
+    #[error(
+        "it came without the certificate that signed it, {issuer}, which is no root of this machine and none of the authority's `roots`"
+    )]
+    Alone {
+        /// Who signed it.
+        issuer: String,
+    },
     /// It has lapsed.
     #[error("certificate {number} of the chain lapsed on {}", date(*not_after))]
     Lapsed {
@@ -124,6 +133,23 @@ pub fn judge(kept: &Kept, wanted: &Wanted, now: SystemTime) -> Result<Facts, Unf
         names,
         key,
     })
+}
+
+/// Whether nothing follows a certificate: [`is_of_a_root`] is to be asked then.
+pub fn is_alone(kept: &Kept) -> bool {
+    ders(&kept.chain_pem).is_ok_and(|ders| ders.len() == 1)
+}
+
+/// Whether a root signed a certificate itself, so that visitors need no more than it. `roots` are those that
+/// some visitor may know. Its dates were judged.
+pub fn is_of_a_root(facts: &Facts, roots: &RootCertStore) -> Result<(), Unfit> {
+    let leaf = CertificateDer::from(facts.leaf.as_slice());
+    match certificate::is_signed_by_one_of(&leaf, roots, facts.not_before) {
+        true => Ok(()),
+        false => Err(Unfit::Alone {
+            issuer: facts.issuer.clone(),
+        }),
+    }
 }
 
 /// What is needed to serve a kept certificate at all: that each is signed by the next. Dates and

@@ -9,11 +9,12 @@ use rcgen::{
     Issuer, KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_RSA_SHA256,
     SignatureAlgorithm,
 };
+use rustls::RootCertStore;
 use sovereign_config::model::{KeyKind, Tls};
 use time::OffsetDateTime;
 
 use super::fixtures::{DAY, leaks, site};
-use super::kept::{self, About, Kept};
+use super::kept::{self, About, Kept, is_alone, is_of_a_root};
 use super::{Unfit, Wanted, judge, wanted};
 
 /// An authority with an intermediate.
@@ -116,11 +117,40 @@ fn a_good_certificate_says_what_it_is() {
 }
 
 #[test]
-fn a_chain_up_to_the_root_is_as_good_and_so_is_a_leaf_alone() {
+fn a_chain_up_to_the_root_is_as_good() {
     let ca = Ca::new("Good");
     let (leaf, key) = ca.leaf(&["a.example"]);
-    for chain in [leaf.clone(), ca.chain(&leaf) + &ca.root.pem()] {
-        judged(chain, &key, &["a.example"], SystemTime::now()).unwrap();
+    let chain = ca.chain(&leaf) + &ca.root.pem();
+    judged(chain, &key, &["a.example"], SystemTime::now()).unwrap();
+}
+
+/// One that came without its intermediate was served, and every visitor refused it.
+#[test]
+fn a_leaf_alone_is_good_where_a_root_signed_it() {
+    let (ca, other) = (Ca::new("Good"), Ca::new("Good"));
+    let (leaf, key) = ca.leaf(&["a.example"]);
+    let roots = |of: &[&Certificate]| {
+        let mut roots = RootCertStore::empty();
+        let added = of.iter().try_for_each(|one| roots.add(one.der().clone()));
+        added.unwrap();
+        roots
+    };
+    let kept = |chain| Kept::new(about(), chain, key.clone());
+    assert!(!is_alone(&kept(ca.chain(&leaf))));
+    let kept = kept(leaf);
+    assert!(is_alone(&kept));
+    let facts = judge(&kept, &wants(&["a.example"]), SystemTime::now()).unwrap();
+    // What signed it counts as a root where the operator names it as one.
+    for (of, good) in [
+        (&[][..], false),
+        (&[&ca.root, &other.intermediate], false),
+        (&[&other.root, &ca.intermediate], true),
+    ] {
+        let refused = is_of_a_root(&facts, &roots(of)).err();
+        let alone = Unfit::Alone {
+            issuer: "Good intermediate".to_owned(),
+        };
+        assert_eq!(refused, (!good).then_some(alone));
     }
 }
 

@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use super::disk;
 use super::error::TlsError;
 
-pub use super::judge::{Facts, Unfit, judge};
+pub use super::judge::{Facts, Unfit, is_alone, is_of_a_root, judge};
 
 /// A certificate of an authority, its chain and its key.
 #[derive(Clone, PartialEq, Eq)]

@@ -16,6 +16,7 @@ use super::authority::Authority;
 use super::certificate::{Certificate, Source};
 use super::error::TlsError;
 use super::files::Stamp;
+use super::kept::Kept;
 use super::set::{Secured, Set};
 use super::{kept, local, wanted};
 
@@ -23,12 +24,17 @@ use super::{kept, local, wanted};
 #[derive(Debug, Default)]
 pub(super) struct Kepts(HashMap<Box<str>, (Stamp, Arc<Certificate>)>);
 
+/// Certificates of authorities that could not be written yet, by id.
+pub type Unwritten = [(Box<str>, Kept)];
+
 pub(super) struct Loader<'a> {
     state: &'a Path,
     now: SystemTime,
     before: Option<&'a Set>,
     hold: bool,
     authority: Option<Authority>,
+    /// In place of what lies on disk.
+    unwritten: HashMap<Box<str>, Arc<Certificate>>,
     /// Every kept certificate, where a name has needed them all.
     all: Option<Vec<Arc<Certificate>>>,
     set: Set,
@@ -47,9 +53,20 @@ impl<'a> Loader<'a> {
             before,
             hold,
             authority: None,
+            unwritten: HashMap::new(),
             all: None,
             set: Set::default(),
         }
+    }
+
+    /// What goes before what lies on disk.
+    pub(super) fn take(&mut self, unwritten: &Unwritten) {
+        // They were judged: what cannot be served is not among them.
+        let served = |(id, kept): &(Box<str>, Kept)| {
+            let certificate = Certificate::of_kept(kept).ok()?;
+            Some((id.clone(), Arc::new(certificate)))
+        };
+        self.unwritten.extend(unwritten.iter().filter_map(served));
     }
 
     pub(super) fn load(mut self, sites: &[Site]) -> Result<Set, TlsError> {
@@ -182,7 +199,8 @@ impl<'a> Loader<'a> {
 
     /// What is kept under an id. What cannot be used is set aside.
     fn kept(&mut self, id: &str) -> Result<Option<Arc<Certificate>>, TlsError> {
-        if let Some((_, known)) = self.set.kepts.0.get(id) {
+        let known = self.set.kepts.0.get(id).map(|(_, known)| known);
+        if let Some(known) = self.unwritten.get(id).or(known) {
             return Ok(Some(Arc::clone(known)));
         }
         // Before it is read: what is replaced while it is read is found changed the next time.

@@ -12,7 +12,7 @@ use sovereign_config::model::{Site, Tls};
 use super::certificate::{Certificate, CertificateInfo, Chosen, Source};
 use super::error::{TlsError, Warning};
 use super::files::{Files, Watched};
-use super::load::{Kepts, Loader};
+use super::load::{Kepts, Loader, Unwritten};
 use super::local;
 use super::manner::Manner;
 use super::names::{CoveredNames, address, parent};
@@ -95,10 +95,13 @@ impl Set {
     pub(super) fn load_after(
         sites: &[Site],
         state: &Path,
+        unwritten: &Unwritten,
         before: &Self,
         hold: bool,
     ) -> Result<Self, TlsError> {
-        Loader::new(state, SystemTime::now(), Some(before), hold).load(sites)
+        let mut loader = Loader::new(state, SystemTime::now(), Some(before), hold);
+        loader.take(unwritten);
+        loader.load(sites)
     }
 
     /// Says what each client gets.

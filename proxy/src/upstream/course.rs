@@ -7,11 +7,12 @@ use std::time::{Duration, Instant};
 use http::StatusCode;
 use parking_lot::Mutex;
 use pingora_error::{Error, ErrorSource, ErrorType};
+use tokio::sync::OwnedSemaphorePermit;
 
 use crate::downstream::ResponseHead;
 use crate::pool::Pool;
 use crate::response::Failure;
-use crate::route::Site;
+use crate::route::{Route, Site};
 
 /// The first pause before an upstream is asked again; it doubles up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
@@ -33,6 +34,8 @@ pub enum Purpose {
 pub struct Course {
     /// The site it belongs to.
     pub site: Arc<Site>,
+    /// Its route.
+    route: Arc<Route>,
     /// The servers that may take it.
     pub pool: Arc<Pool>,
     /// It changes nothing, so it may be sent again.
@@ -58,6 +61,8 @@ struct Progress {
     status: Option<u16>,
     started: bool,
     client: Option<Failure>,
+    /// Its turn among those of its route, where there is a bound.
+    turn: Option<OwnedSemaphorePermit>,
 }
 
 /// How long the stages of an exchange took, for the log.
@@ -72,7 +77,7 @@ pub struct Timings {
 impl Course {
     /// An exchange that begins now and may wait for an upstream until `hold_until`.
     pub fn new(
-        site: Arc<Site>,
+        (site, route): (Arc<Site>, Arc<Route>),
         pool: Arc<Pool>,
         safe: bool,
         hold_until: Instant,
@@ -80,12 +85,35 @@ impl Course {
     ) -> Self {
         Self {
             site,
+            route,
             pool,
             safe,
             purpose,
             hold_until,
             state: Mutex::default(),
         }
+    }
+
+    /// Waits for its turn; false, and it has failed, where that does not come in time.
+    pub async fn has_turn(&self) -> bool {
+        let Some(turns) = &self.route.turns else {
+            return true;
+        };
+        if self.state.lock().turn.is_some() {
+            return true;
+        }
+        let turn = turns.take().await;
+        if turn.is_none() {
+            self.fail(Failure::Busy);
+        }
+        let mut state = self.state.lock();
+        state.turn = turn;
+        state.turn.is_some()
+    }
+
+    /// It is over: another one has its turn.
+    pub fn ends_turn(&self) {
+        self.state.lock().turn = None;
     }
 
     /// Begins a try: the pause before it, and the member it goes to.

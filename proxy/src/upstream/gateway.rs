@@ -42,16 +42,23 @@ impl ProxyHttp for Gateway {
         ctx: &mut Context,
     ) -> Result<Box<HttpPeer>> {
         let course = known(ctx)?;
-        let (pause, member) = course.begin_try();
-        if !pause.is_zero() {
-            // A client that leaves while it is held is not asked for any more.
-            tokio::select! {
-                () = tokio::time::sleep(pause) => {}
-                Err(error) = session.downstream_session.read_body_or_idle(true) => {
-                    return Err(judged(course, error, false, false));
-                }
+        let ready = async {
+            if !course.has_turn().await {
+                return Err(Error::explain(ErrorType::ConnectError, "too many at once").into_up());
             }
-        }
+            let (pause, member) = course.begin_try();
+            if !pause.is_zero() {
+                tokio::time::sleep(pause).await;
+            }
+            Ok(member)
+        };
+        // A client that leaves while it is held is not asked for any more.
+        let ready = tokio::select! {
+            biased;
+            ready = ready => ready,
+            Err(error) = session.downstream_session.read_body_or_idle(true) => Err(error),
+        };
+        let member = ready.map_err(|error| judged(course, error, false, false))?;
         course.at_member(Some(member));
         match course.pool.members()[member]
             .peer(course.pool.timeouts())

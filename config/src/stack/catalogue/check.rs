@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use super::raw::{self, ArchiveKind, Kind, Written};
 use super::{
-    Archive, Archived, Choice, Definition, ImageRule, Limits, PublicPort, SecretRule, Takes,
+    Archive, Archived, Choice, Definition, ImageRule, Limits, PublicPort, Rotation, SecretRule,
+    Takes,
 };
-use crate::check::{Check, each};
-use crate::problem::{Key, Problems, one_of, quoted};
+use crate::check::{Check, On, each};
+use crate::problem::{Key, Problems, did_you_mean, one_of, quoted};
 use crate::raw as proxy;
 use crate::stack::model::Value;
 
@@ -41,6 +42,7 @@ pub(super) fn service(raw: &raw::Service, problems: &mut Problems<'_>) -> Defini
         images: named(raw.images.as_ref(), &root.key("images"), problems, image),
         public: public(raw),
         archive: archives(raw, problems),
+        rotates: rotations(raw, problems),
         proxy: raw
             .proxy
             .as_ref()
@@ -86,7 +88,7 @@ fn laid_under(raw: &raw::Service, problems: &mut Problems<'_>) {
         };
         Some(Key::written(way))
     });
-    crate::check::file(&file, Path::new("/"), &mut seen);
+    crate::check::file(&file, Path::new("/"), On::Here, &mut seen);
     problems.take_in(seen, |_| {});
 }
 
@@ -303,6 +305,49 @@ fn archive(raw: &raw::Archive, key: &Key, problems: &mut Problems<'_>) -> Option
     };
     Some(Archive {
         what,
+        when: raw.when.clone(),
+    })
+}
+
+fn rotations(raw: &raw::Service, problems: &mut Problems<'_>) -> Vec<Rotation> {
+    let root = Key::root().key("rotate");
+    let secrets: Vec<&str> = raw
+        .secrets
+        .iter()
+        .flatten()
+        .map(|(name, _)| name.as_str())
+        .collect();
+    let list = raw.rotate.iter().flatten().enumerate();
+    list.filter_map(|(index, raw)| rotation(raw, &secrets, &root.item(index), problems))
+        .collect()
+}
+
+/// A key that is left out was noted already.
+fn rotation(
+    raw: &raw::Rotate,
+    secrets: &[&str],
+    key: &Key,
+    problems: &mut Problems<'_>,
+) -> Option<Rotation> {
+    let (secret, command) = (raw.secret.clone()?, raw.command.clone()?);
+    if !secrets.contains(&secret.as_str()) && !problems.is_incomplete(&Key::root().key("secrets")) {
+        let wanted = "the name of a secret in [secrets]";
+        match did_you_mean(&secret, secrets.iter().copied()) {
+            Some(meant) => {
+                let hint = format!("did you mean {meant:?}?");
+                problems.add_with_hint(&key.key("secret"), quoted(&secret), wanted, hint);
+            }
+            None => problems.add(&key.key("secret"), quoted(&secret), wanted),
+        }
+    }
+    if command.is_empty() && !problems.is_incomplete(&key.key("command")) {
+        let wanted = "a command and its arguments";
+        problems.add(&key.key("command"), "nothing", wanted);
+    }
+    Some(Rotation {
+        secret,
+        service: raw.service.clone()?,
+        command,
         when: raw.when.clone(),
     })
 }

@@ -46,6 +46,9 @@ pub(crate) struct Service {
     /// What is archived of it.
     #[schemars(title = "tables such as [[archive]]")]
     pub(crate) archive: Option<Vec<Archive>>,
+    /// How a secret is changed in what keeps it by itself. Default: a new version takes the new one.
+    #[schemars(title = "tables such as [[rotate]]")]
+    pub(crate) rotate: Option<Vec<Rotate>>,
     /// What is laid under its site's table of `proxy.toml`.
     #[schemars(with = "Option<Proxy>")]
     pub(crate) proxy: Option<serde_json::Map<String, serde_json::Value>>,
@@ -186,6 +189,24 @@ pub(crate) enum ArchiveKind {
     Volume,
     /// What a command in a container writes.
     Dump,
+}
+
+/// How a secret is changed in what keeps it by itself, such as a database.
+#[derive(Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Rotate {
+    /// Which one.
+    #[schemars(required, title = "the name of a secret in [secrets]")]
+    pub(crate) secret: Option<String>,
+    /// The service of the template whose container the command runs in.
+    #[schemars(required, title = "the name of a service of compose.yaml")]
+    pub(crate) service: Option<String>,
+    /// What changes it: it reads the new one as a line of its input, and may run again after it has done so.
+    #[schemars(required, title = "a command and its arguments")]
+    pub(crate) command: Option<Vec<String>>,
+    /// The expression over the options under which it is needed. Default: always.
+    #[schemars(title = "an expression such as database == 'mariadb'")]
+    pub(crate) when: Option<String>,
 }
 
 /// What is laid under a site's table of `proxy.toml`: the keys of a preset, and the limits of the whole proxy.

@@ -4,6 +4,7 @@
 use serde_json::Value;
 
 use super::Check;
+use crate::check::{Given, On};
 use crate::problem::{Key, Problem, Problems};
 use crate::raw::{self as proxy, OneOrMany};
 use crate::stack::raw::Table;
@@ -41,7 +42,7 @@ impl Check<'_, '_> {
             site: (!sites.is_empty()).then_some(sites),
             ..typed(without_program(stack))
         };
-        let checked = crate::check::file(&file, self.base, &mut seen);
+        let checked = crate::check::file(&file, self.base, On::Elsewhere(&Given::new()), &mut seen);
         self.problems.take_in(seen, reword);
         checked.sites.into_iter().map(|site| site.names).collect()
     }

@@ -94,6 +94,11 @@ async fn what_cannot_be_written_is_held_and_not_ordered_again() {
     let put = acme.put(&wanted(), &ca, issued()).await;
     let failure = put.expect_err("nothing can be written");
     assert_eq!(failure.outcome, Outcome::Ours);
+    // It is put in force all the same.
+    let unwritten = || acme.unwritten().into_iter().map(|(id, _)| id.into_string());
+    assert_eq!(unwritten().collect::<Vec<_>>(), [ID]);
+    let told = tokio::time::timeout(Duration::ZERO, acme.written.notified());
+    assert!(told.await.is_ok());
     let ended = acme.order(ID, Reason::Missing).await;
     let Ended::Failed(text, wait) = ended else {
         panic!("it is written");
@@ -106,7 +111,7 @@ async fn what_cannot_be_written_is_held_and_not_ordered_again() {
     let ended = acme.order(ID, Reason::Missing).await;
     assert!(matches!(ended, Ended::Issued));
     assert_eq!(last(&acme).0, What::Issued);
-    assert!(!acme.is_held(ID));
+    assert!(!acme.is_held(ID) && unwritten().next().is_none());
     acme.read(ID).await;
     assert!(acme.have(ID).is_some_and(|have| have.replace.is_none()));
 }

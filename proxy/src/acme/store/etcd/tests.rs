@@ -219,13 +219,15 @@ async fn what_is_bad_stays_outside() {
 #[tokio::test]
 async fn many_changes_come_page_by_page() {
     let data = Data::new();
+    // Three pages. What is not taken is not written: a busy disk is slow at a thousand files.
     for number in 0..1200 {
+        let content: &[u8] = if number % 100 == 99 { b"1" } else { b"bad" };
         data.lock()
-            .put(&format!("/stack/certs/acme/{number}.pem"), b"1");
+            .put(&format!("/stack/certs/acme/{number}.pem"), content);
     }
     let member = Member::start(&data).await;
     let a = Proxy::start(&[member.url()]).await;
-    eventually("all of them", async || a.files().len() == 1200).await;
+    eventually("all of them", async || a.files().len() == 12).await;
 }
 
 /// An etcd that was restored from an archive, or made anew, gets what it lacks.
