@@ -6,6 +6,8 @@
 mod step;
 // The proxy: started, reloaded, upgraded.
 mod proxy;
+// A Bitcoin node: waited for.
+mod node;
 // What can go wrong with a step.
 mod error;
 
@@ -16,8 +18,8 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::engine::{self, Engine};
-use crate::host::{Host, Locking};
-use crate::observe::{Deployment, Observed};
+use crate::host::{Host, Locking, Lying};
+use crate::observe::{Observed, ObservedHost, ObservedProxy};
 use crate::plan::{HostPlan, Plan, Step};
 use crate::ssh::Connect;
 
@@ -42,6 +44,8 @@ pub trait Watch: Send + Sync {
     fn begins(&self, host: &str, at: At, step: &Step);
     /// So many of so many bytes of the step under way are done.
     fn moved(&self, host: &str, done: u64, of: u64);
+    /// A Bitcoin node is waited for: which block of how many it is at, where it says, and what else there is to say.
+    fn waits(&self, host: &str, blocks: Option<(u64, u64)>, at: &str);
     /// The step under way is done, or has failed.
     fn ends(&self, host: &str, step: &Step, done: bool);
 }
@@ -112,9 +116,9 @@ pub async fn apply(
         let Some(host) = hosts.iter().find(|host| host.name == plan.host).cloned() else {
             continue;
         };
-        let (tools, before) = (tools.clone(), deployments(observed, &host.name));
+        let (tools, seen) = (tools.clone(), seen(observed, &host.name));
         running.spawn(async move {
-            let outcome = reach(&host, &plan, before, &tools).await;
+            let outcome = reach(&host, &plan, &seen, &tools).await;
             (place, host.name, outcome)
         });
     }
@@ -131,11 +135,11 @@ pub async fn apply(
     }
 }
 
-fn deployments(observed: &Observed, host: &str) -> Vec<Deployment> {
+/// What a host's plan was made from.
+fn seen(observed: &Observed, host: &str) -> ObservedHost {
     let seen = observed.hosts.iter().find(|(name, _)| name == host);
     let seen = seen.and_then(|(_, seen)| seen.as_ref().ok());
-    seen.map(|seen| seen.deployments.clone())
-        .unwrap_or_default()
+    seen.cloned().unwrap_or_default()
 }
 
 /// A host, and everything that is done there.
@@ -144,12 +148,7 @@ pub(crate) struct Ground {
     pub(crate) engine: Box<dyn Engine>,
 }
 
-async fn reach(
-    host: &model::Host,
-    plan: &HostPlan,
-    before: Vec<Deployment>,
-    tools: &Tools,
-) -> Outcome {
+async fn reach(host: &model::Host, plan: &HostPlan, seen: &ObservedHost, tools: &Tools) -> Outcome {
     match tools.connect.connect(host).await {
         Ok(remote) => {
             let engine = engine::of(host.engine, Arc::clone(&remote));
@@ -157,7 +156,7 @@ async fn reach(
                 host: Host::new(remote),
                 engine,
             };
-            on_host(&ground, plan, &before, tools).await
+            on_host(&ground, plan, seen, tools).await
         }
         Err(error) => Outcome::Failed(Failure {
             at: None,
@@ -166,11 +165,11 @@ async fn reach(
     }
 }
 
-/// Does a host's steps, under its lock.
+/// Does a host's steps, under its lock. `seen` is what they were planned from.
 pub(crate) async fn on_host(
     ground: &Ground,
     plan: &HostPlan,
-    before: &[Deployment],
+    seen: &ObservedHost,
     tools: &Tools,
 ) -> Outcome {
     let early = |error| Outcome::Failed(Failure { at: None, error });
@@ -185,7 +184,7 @@ pub(crate) async fn on_host(
         Err(error) => return early(error.into()),
     };
     match ground.host.read().await {
-        Ok(lying) if lying.deployments == before => {}
+        Ok(lying) if is_still(&lying, seen) => {}
         Ok(_) => {
             return early(StepError::Overtaken {
                 host: plan.host.clone(),
@@ -211,13 +210,23 @@ pub(crate) async fn on_host(
             });
         }
         tools.watch.begins(&plan.host, at, step);
-        let result = step::run(ground, step, before, tools).await;
+        let result = step::run(ground, step, &seen.deployments, tools).await;
         tools.watch.ends(&plan.host, step, result.is_ok());
         if let Err(error) = result {
             return failed(error);
         }
     }
     Outcome::Done { steps: of }
+}
+
+/// Whether nobody has put anything else in force meanwhile.
+fn is_still(lying: &Lying, seen: &ObservedHost) -> bool {
+    let lies = lying.services.iter();
+    let lies = lies.filter_map(|(name, service)| Some((name, service.current.as_ref()?)));
+    let was = seen.services.iter();
+    let was = was.filter_map(|(name, service)| Some((name, service.current.as_ref()?)));
+    let proxy = seen.proxy.as_ref().map(ObservedProxy::deployed);
+    lying.deployments == seen.deployments && lies.eq(was) && lying.proxy == proxy
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand};
 
-pub use deploy::{Deploy, Lock, Plan, Rollback};
+pub use deploy::{Deploy, Lock, Plan, Rollback, Scope};
 pub use hosts::{Host, HostAdd, HostCommand, HostPrepare, HostRemove};
 pub use secret::{Secret, SecretCommand, SecretIdentity, SecretList, SecretName, SecretSeal};
 pub use watch::{Down, Exec, Feed, Logs, Open, Restart, Status};
@@ -135,7 +135,7 @@ pub struct Answers {
     /// Do not ask whether to go on
     #[arg(long)]
     pub yes: bool,
-    /// The name of what is destroyed, as it would be typed; may be given again
+    /// The name of what is destroyed, as it would be typed; may be given again. --yes is not enough for that
     #[arg(long, value_name = "NAME")]
     pub confirm: Vec<String>,
 }
@@ -163,6 +163,9 @@ pub struct Init {
     /// What it runs: a kind of service [default: ghost]
     #[arg(long = "use", value_name = "KIND")]
     pub kind: Option<String>,
+    /// Agree to the terms of Let's Encrypt, which then gives certificates: https://letsencrypt.org/repository/
+    #[arg(long)]
+    pub agree: bool,
     /// Protect a new identity by a passphrase, which is asked for each time
     #[arg(long)]
     pub passphrase: bool,
@@ -176,7 +179,8 @@ pub struct Init {
 
 const INIT: &str = "\
 Asks for what is not given, unless --yes is. A file that exists is never replaced. Makes an age
-identity where there is none, and writes its recipient into the file.
+identity where there is none, and writes its recipient into the file. Without --agree, the sites
+get certificates of an authority of their host's own, which browsers do not know.
 
 Examples:
   sovereign init
@@ -184,6 +188,7 @@ Examples:
 
 /// What `check` takes.
 #[derive(Debug, Args)]
+#[command(after_long_help = CHECK)]
 pub struct Check {
     #[command(flatten)]
     /// Which stack is meant.
@@ -196,6 +201,11 @@ pub struct Check {
     pub schema: bool,
 }
 
+const CHECK: &str = "\
+Examples:
+  sovereign check
+  sovereign check --schema >stack.schema.json   for an editor that knows JSON Schema";
+
 /// What all commands have in common, whichever it is.
 #[derive(Debug, Clone, Copy)]
 pub struct Common<'a> {
@@ -205,8 +215,10 @@ pub struct Common<'a> {
     pub identity: Option<&'a Path>,
     /// Standard output is for JSON.
     pub json: bool,
-    /// Questions that are answered beforehand.
-    pub answers: Option<&'a Answers>,
+    /// Whether to go on is not asked.
+    pub yes: bool,
+    /// Names that are typed beforehand.
+    pub confirm: &'a [String],
 }
 
 impl Command {
@@ -217,15 +229,12 @@ impl Command {
             Self::Check(args) => args.at.common().json(args.json),
             Self::Secret(args) => args.what.common(),
             Self::Lock(args) => args.at.common().json(args.json),
-            Self::Plan(args) => args.at.common().keys(&args.keys).json(args.json),
-            Self::Deploy(args) => {
-                let common = args.at.common().keys(&args.keys).json(args.json);
-                common.answers(&args.answers)
-            }
+            Self::Plan(args) => args.scope.common(),
+            Self::Deploy(args) => args.scope.common().answers(&args.answers),
             Self::Rollback(args) => args.at.common().json(args.json).answers(&args.answers),
             Self::Host(args) => args.what.common(),
             Self::Status(args) => args.at.common().json(args.json),
-            Self::Logs(args) => args.at.common(),
+            Self::Logs(args) => args.at.common().json(args.json),
             Self::Exec(args) => args.at.common(),
             Self::Restart(args) => args.at.common(),
             Self::Down(args) => args.at.common().answers(&args.answers),
@@ -242,12 +251,14 @@ impl At {
 }
 
 impl<'a> Common<'a> {
-    fn at(stack: &'a Path) -> Self {
+    /// Of a command that takes no more than where the stack lies.
+    pub fn at(stack: &'a Path) -> Self {
         Self {
             stack,
             identity: None,
             json: false,
-            answers: None,
+            yes: false,
+            confirm: &[],
         }
     }
 
@@ -262,9 +273,14 @@ impl<'a> Common<'a> {
         Self { json, ..self }
     }
 
+    fn yes(self, yes: bool) -> Self {
+        Self { yes, ..self }
+    }
+
     fn answers(self, answers: &'a Answers) -> Self {
         Self {
-            answers: Some(answers),
+            yes: answers.yes,
+            confirm: &answers.confirm,
             ..self
         }
     }

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep};
 
 use crate::engine::{self, Engine, Project};
-use crate::ssh::Input;
+use crate::ssh::{self, Input};
 
 // What is left, from looks.
 mod trail;
@@ -34,10 +34,14 @@ const CLI: [&str; 4] = [
 ];
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(12);
+/// That there is no answer.
+const SILENT: &str = "it does not answer yet";
 /// What the client ends with while the node reads what it has on its disk.
 const WARMING_UP: i32 = 28;
 /// How often a node is asked that is waited for.
 const LOOKS: Duration = Duration::from_secs(5);
+/// After how many looks its pace is believed: then nobody waits for what takes longer than there is patience.
+const BELIEVED: u32 = 12;
 
 /// What a node says.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -113,12 +117,12 @@ pub enum Error {
 }
 
 /// How waiting for a node ended.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Waited {
     /// It has the whole chain.
     Synced,
-    /// The time is over; it is at this.
-    Behind(Seen),
+    /// The time is over, or will not do.
+    Behind,
 }
 
 /// Asks a node how it is.
@@ -134,7 +138,8 @@ pub async fn look(engine: &dyn Engine, project: &Project) -> Result<Seen, Error>
     Ok(Seen::Answers(node(chain, network)))
 }
 
-/// Waits until a node has the whole chain, for as long as this, and tells how far it is, with what is left.
+/// Waits until a node has the whole chain, for as long as this, and tells how far it is, with what is left. Where its
+/// pace says that this takes longer, it is not waited for any more.
 pub async fn wait(
     engine: &dyn Engine,
     project: &Project,
@@ -153,7 +158,7 @@ async fn wait_every(
 ) -> Result<Waited, Error> {
     let since = Instant::now();
     let mut trail = Trail::default();
-    loop {
+    for looks in 1_u32.. {
         let seen = look(engine, project).await?;
         if let Seen::Answers(node) = &seen {
             if node.synced {
@@ -161,12 +166,15 @@ async fn wait_every(
             }
             trail.add(since.elapsed(), node);
         }
-        each(&seen, trail.left());
-        if since.elapsed() + gap > patience {
-            return Ok(Waited::Behind(seen));
+        let left = trail.left();
+        each(&seen, left);
+        let in_vain = looks >= BELIEVED && left.is_some_and(|left| left > patience);
+        if in_vain || since.elapsed() + gap > patience {
+            break;
         }
         sleep(gap).await;
     }
+    Ok(Waited::Behind)
 }
 
 /// What was answered.
@@ -185,16 +193,20 @@ async fn ask<T: for<'a> Deserialize<'a>>(
         project: project.to_string(),
         source,
     };
-    let output = engine
-        .exec(project, PART, &argv, Input::nothing(), PATIENCE)
-        .await
-        .map_err(failed)?;
+    let asked = engine.exec(project, PART, &argv, Input::nothing(), PATIENCE);
+    let output = match asked.await {
+        // While it checks many blocks it may have no time to answer.
+        Err(engine::Error::Remote(ssh::Error::Late { .. })) => {
+            return Ok(Answer::Starting(SILENT.to_owned()));
+        }
+        asked => asked.map_err(failed)?,
+    };
     let said = said(&output.stderr);
     match output.code {
         0 => {}
         WARMING_UP => return Ok(Answer::Starting(said)),
         _ if output.stderr.contains("Could not connect to the server") => {
-            return Ok(Answer::Starting("it does not answer yet".to_owned()));
+            return Ok(Answer::Starting(SILENT.to_owned()));
         }
         _ => {
             return Err(Error::Refused {
@@ -291,13 +303,22 @@ impl fmt::Display for Node {
         if self.synced {
             return write!(f, "block {}, {} {peers}", self.blocks, self.peers);
         }
-        // Not rounded up: 100 % is for a node that is there.
-        let percent = (self.progress * 1000.0).floor() / 10.0;
         write!(
             f,
-            "{percent:.1} %, block {} of {}, {} {peers}",
-            self.blocks, self.headers, self.peers
+            "{}, block {} of {}, {} {peers}",
+            self.percent(),
+            self.blocks,
+            self.headers,
+            self.peers
         )
+    }
+}
+
+impl Node {
+    /// How much of the chain it has checked. Not rounded up: 100 % is for a node that is there.
+    pub fn percent(&self) -> String {
+        let percent = (self.progress * 1000.0).floor() / 10.0;
+        format!("{percent:.1} %")
     }
 }
 

@@ -7,7 +7,7 @@ use std::path::Path;
 use include_dir::{Dir, DirEntry, include_dir};
 use minijinja::{Environment, UndefinedBehavior};
 use sovereign_config::Report;
-use sovereign_config::stack::catalogue::{Archived, Catalogue, Definition, parse};
+use sovereign_config::stack::catalogue::{Archived, Catalogue, Definition, Rotation, parse};
 use sovereign_config::stack::model::{Service, Value};
 
 static FOLDER: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/services");
@@ -89,6 +89,20 @@ pub fn archives<'d>(
         }
     }
     Ok(archives)
+}
+
+/// How the secrets of a service are changed where something of it keeps them by itself, in this order.
+pub fn rotations(
+    definition: &Definition,
+    service: &Service,
+) -> Result<Vec<Rotation>, ExpressionError> {
+    let mut rotations = Vec::new();
+    for rotation in &definition.rotates {
+        if holds(rotation.when.as_deref(), service)? {
+            rotations.push(rotation.clone());
+        }
+    }
+    Ok(rotations)
 }
 
 /// The TCP ports of its host at which a service is reached from outside, past the proxy.

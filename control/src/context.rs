@@ -9,9 +9,9 @@ use sovereign_config::stack::catalogue::{Catalogue, SecretRule};
 use sovereign_config::stack::model::{Host, Service, Stack, Value};
 use sovereign_config::{Report, stack};
 
-use crate::args::{Answers, Common, Which};
+use crate::args::{Common, Which};
 use crate::catalogue::{catalogue, secret_key};
-use crate::failure::Wrong;
+use crate::failure::{Wrong, nearest};
 use crate::lock::Lock;
 use crate::printer::{Printer, Unasked};
 use crate::secrets::{Need, Safe, Secrets};
@@ -31,7 +31,8 @@ pub struct Context {
     pub json: bool,
     path: PathBuf,
     identity: Option<PathBuf>,
-    answers: Answers,
+    yes: bool,
+    confirm: Vec<String>,
     access: OnceLock<Arc<Access>>,
 }
 
@@ -77,7 +78,8 @@ impl Context {
             json: common.json,
             path: common.stack.to_owned(),
             identity: common.identity.map(Path::to_owned),
-            answers: common.answers.cloned().unwrap_or_default(),
+            yes: common.yes,
+            confirm: common.confirm.to_owned(),
             access: OnceLock::new(),
         }
     }
@@ -159,9 +161,14 @@ impl Context {
         Ok(secrets)
     }
 
+    /// Whether it is asked whether to go on.
+    pub fn asks(&self) -> bool {
+        !self.yes
+    }
+
     /// Whether to go on, unless `--yes` has said so.
     pub async fn confirm(&self, question: &str) -> Result<(), Unasked> {
-        if self.answers.yes {
+        if self.yes {
             return Ok(());
         }
         self.printer
@@ -171,7 +178,7 @@ impl Context {
 
     /// Has the name of what is destroyed typed, unless `--confirm` has it. `--yes` is not enough.
     pub async fn confirm_name(&self, what: &str, name: &str) -> Result<(), Unasked> {
-        if self.answers.confirm.iter().any(|given| given == name) {
+        if self.confirm.iter().any(|given| given == name) {
             return Ok(());
         }
         let way = format!("--confirm {name} types it beforehand");
@@ -313,14 +320,8 @@ fn named(service: &Service) -> impl Iterator<Item = &str> {
 
 fn unknown<'n>(what: &str, name: &str, known: impl Iterator<Item = &'n str>) -> Wrong {
     let known: Vec<&str> = known.collect();
-    let near = known
-        .iter()
-        .map(|known| (strsim::jaro_winkler(name, known), known));
-    let near = near
-        .filter(|(score, _)| *score > 0.8)
-        .max_by(|a, b| a.0.total_cmp(&b.0));
-    let hint = match (near, known.as_slice()) {
-        (Some((_, near)), _) => format!("did you mean {near}?"),
+    let hint = match (nearest(name, known.iter().copied()), known.as_slice()) {
+        (Some(near), _) => format!("did you mean {near}?"),
         (None, []) => format!("stack.toml has no {what}s"),
         (None, known) => format!("there is {}", known.join(", ")),
     };

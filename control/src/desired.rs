@@ -21,26 +21,29 @@ mod rules;
 mod site;
 // `proxy.toml` of a host.
 mod proxy;
+// The files that it names.
+mod named;
 // How a proxy is run: a unit, or a Compose file.
 pub mod run;
 // Digests over files.
 mod revision;
 // What can be wrong.
 mod error;
+// A rendering that only finds what is wrong.
+mod rehearsal;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use sovereign_config::stack::catalogue::Catalogue;
+use sovereign_config::stack::catalogue::{Catalogue, Rotation};
 use sovereign_config::stack::model::{Engine, ProxyAs, Stack};
-
-use crate::observe::Slot;
 
 pub use error::RenderError;
 pub use ports::SLOT_B;
 pub use proxy::check as check_proxy;
+pub use rehearsal::rehearse;
 pub use run::IMAGE as PROXY_IMAGE;
 pub use sources::Sources;
 
@@ -81,14 +84,14 @@ pub fn render(inputs: Inputs<'_>) -> Result<Desired, RenderError> {
 }
 
 impl DesiredHost {
-    /// The proxy where these services run in slot b: their upstreams are the ports of that slot.
-    pub fn proxy_with(&self, slots: &BTreeMap<String, Slot>) -> DesiredProxy {
+    /// The proxy where these services, by name, run in slot b: their upstreams are the ports of that slot.
+    pub fn proxy_with(&self, beside: &BTreeSet<String>) -> DesiredProxy {
         let mut proxy = self.proxy.clone();
-        for service in self.services.iter().filter(|service| service.two) {
-            let (Some(port), Some(Slot::B)) = (service.port, slots.get(&service.name)) else {
-                continue;
-            };
-            proxy.move_upstream(port, port + SLOT_B);
+        let moved = self.services.iter().filter(|service| service.two);
+        for service in moved.filter(|service| beside.contains(&service.name)) {
+            if let Some(port) = service.port {
+                proxy.move_upstream(port, port + SLOT_B);
+            }
         }
         proxy.revision = revision::of(&proxy.files, proxy.image.iter());
         proxy
@@ -143,6 +146,10 @@ pub struct DesiredService {
     pub volumes: Vec<String>,
     /// What is archived of it, in words, for the plan.
     pub archives: Vec<String>,
+    /// Services on the same host that it needs, by name; they stand before it among those of its host.
+    pub needs: Vec<String>,
+    /// How its secrets are changed in what keeps them by itself, in this order; each lies in `secrets/NAME`.
+    pub rotations: Vec<Rotation>,
 }
 
 /// A proxy as it should be.
@@ -183,6 +190,17 @@ pub struct File {
     pub content: Vec<u8>,
     /// What it holds is shown to nobody.
     pub secret: bool,
+}
+
+impl File {
+    /// One that everybody may read.
+    pub(crate) fn plain(content: impl Into<Vec<u8>>) -> Self {
+        Self {
+            mode: 0o644,
+            content: content.into(),
+            secret: false,
+        }
+    }
 }
 
 impl fmt::Debug for File {

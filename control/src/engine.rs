@@ -25,6 +25,7 @@ use crate::observe::{Container, EngineState, Slot};
 use crate::ssh::{Each, Input, Output, Remote};
 
 pub use compose::Compose;
+pub use images::is_here;
 pub use swarm::Swarm;
 
 /// The project of a proxy that runs in a container: no service's project has this form.
@@ -42,9 +43,6 @@ pub trait Engine: Send + Sync {
     /// Starts a project from its Compose file, or changes what runs to it, and waits until it is healthy. What cannot
     /// get healthy is an error with its last words; nothing is undone.
     async fn up(&self, project: &Project, file: &str, patience: Duration) -> Result<(), Error>;
-
-    /// Stops the containers of a project, without removing them.
-    async fn stop(&self, project: &Project) -> Result<(), Error>;
 
     /// Removes the containers and networks of a project; volumes stay.
     async fn remove(&self, project: &Project) -> Result<(), Error>;
@@ -142,6 +140,11 @@ impl Project {
             .collect()
     }
 
+    /// Whether it is the proxy.
+    fn is_proxy(&self) -> bool {
+        self.name == PROXY
+    }
+
     /// The port where it listens, where it was told one.
     pub fn port(&self) -> Option<u16> {
         self.port
@@ -204,9 +207,9 @@ pub enum Error {
         patience: Duration,
         /// What is not well.
         parts: Vec<Unwell>,
-        /// What the engine said.
+        /// What the engine said, where it said more.
         #[source]
-        source: Box<crate::ssh::Error>,
+        source: Option<Box<crate::ssh::Error>>,
     },
     /// No such container runs.
     #[error("{host}: no container `{part}` of {project} runs")]
@@ -225,6 +228,18 @@ pub enum Error {
         image: String,
         /// What the engine said.
         said: String,
+    },
+    /// Another image came than the one that was sent.
+    #[error("{host}: what was loaded of {image} is {found}, and not {wanted}")]
+    OtherImage {
+        /// The host.
+        host: String,
+        /// What was sent, as the stack names it.
+        image: String,
+        /// Its id, as the lock file has it.
+        wanted: String,
+        /// The id of what came.
+        found: String,
     },
     /// The Compose file cannot be run by this engine.
     #[error("{host}: {project} cannot be run by a Swarm: {why}")]
@@ -271,6 +286,9 @@ impl Error {
             Self::Unhealthy { .. } => Some("what ran before still does, or is put back; the lines above are its last words".to_owned()),
             Self::NotRunning { host, .. } => Some(format!("`sovereign status --host {host}` shows what runs")),
             Self::NoImage { .. } => Some("build or pull it on this machine first, or set images = \"registry\" in stack.toml".to_owned()),
+            Self::OtherImage { image, .. } => Some(format!(
+                "both engines have to keep images in the same way (`docker info`, Storage Driver); `sovereign lock --update {image}` takes the one that this machine has now"
+            )),
             Self::Unfit { .. } => Some("run it on a host with engine = \"docker\"".to_owned()),
         }
     }

@@ -7,7 +7,7 @@ use std::fmt;
 use sovereign_config::Report;
 
 use crate::printer::{Printer, Unasked};
-use crate::{desired, engine, lock, program, secrets, ssh};
+use crate::{desired, engine, lock, prepare, program, secrets, ssh};
 
 /// An error of a command, with the way out.
 #[derive(Debug)]
@@ -80,7 +80,10 @@ fn is_wrong_usage(error: &(dyn StdError + 'static)) -> bool {
     let image = error
         .downcast_ref()
         .is_some_and(lock::Error::is_wrong_usage);
-    error.is::<Wrong>() || secret || image
+    let stack = error
+        .downcast_ref()
+        .is_some_and(desired::RenderError::is_wrong_usage);
+    error.is::<Wrong>() || secret || image || stack
 }
 
 /// An error with its causes, each said once: `reading a: no such file`. A cause of several lines begins a line of its
@@ -127,7 +130,20 @@ pub fn hint(error: &(dyn StdError + 'static)) -> Option<String> {
     if let Some(error) = error.downcast_ref::<program::Error>() {
         return error.hint();
     }
+    if let Some(error) = error.downcast_ref::<prepare::Error>() {
+        return error.hint();
+    }
     error.downcast_ref::<Unasked>().and_then(Unasked::hint)
+}
+
+/// What was probably meant by a name that is not known.
+pub fn nearest<'n>(name: &str, known: impl IntoIterator<Item = &'n str>) -> Option<&'n str> {
+    const LIKE: f64 = 0.8;
+    let near = known
+        .into_iter()
+        .map(|known| (strsim::jaro_winkler(name, known), known));
+    let near = near.filter(|(likeness, _)| *likeness > LIKE);
+    Some(near.max_by(|a, b| a.0.total_cmp(&b.0))?.1)
 }
 
 /// The exit code of what failed.

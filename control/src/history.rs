@@ -15,6 +15,7 @@ use crate::desired::{
 use crate::host::Whose;
 use crate::observe::{DeployedProxy, Deployment, ObservedHost};
 use crate::plan::pins;
+use crate::{catalogue, engine, lock};
 
 /// The files of how many of the last deployments lie on a host.
 const KEPT: usize = 10;
@@ -42,6 +43,20 @@ pub enum Error {
         /// To which there is one.
         there: Vec<u64>,
     },
+    /// An image of it that was sent is neither on the host nor here.
+    #[error(
+        "{host}: {image} of deployment {number} is not on the host any more, and cannot be sent"
+    )]
+    NoImage {
+        /// The host.
+        host: String,
+        /// Which deployment.
+        number: u64,
+        /// What it is called on the host.
+        image: String,
+        /// Why it cannot.
+        source: Box<engine::Error>,
+    },
     /// A folder of it is not there any more.
     #[error("{host}: the files of {what} of deployment {number} are not there any more")]
     Lost {
@@ -66,6 +81,10 @@ impl Error {
                 let there: Vec<String> = there.iter().map(u64::to_string).collect();
                 Some(format!("there is one to {}", there.join(", ")))
             }
+            Self::NoImage { image, .. } => Some(format!(
+                "`docker pull` or `docker load` it on this machine (its id begins with {}); `sovereign rollback --list` shows other deployments",
+                image.rsplit(':').next().unwrap_or(image)
+            )),
             Self::Lost { .. } => Some("`sovereign rollback --list` shows the others".to_owned()),
         }
     }
@@ -175,6 +194,11 @@ impl Back<'_> {
             patience: kind.map_or(PATIENCE, |kind| kind.patience.max(PATIENCE)),
             volumes: Vec::new(),
             archives: Vec::new(),
+            needs: known.map(|service| self.needs(service)).unwrap_or_default(),
+            rotations: kind
+                .zip(known)
+                .and_then(|(kind, service)| catalogue::rotations(kind, service).ok())
+                .unwrap_or_default(),
             files,
         })
     }
@@ -231,6 +255,18 @@ impl Back<'_> {
         }
     }
 
+    /// The services beside it whose kinds it needs.
+    fn needs(&self, service: &Service) -> Vec<String> {
+        let kind = self.catalogue.get(&service.kind);
+        let kinds = kind.map_or(&[][..], |kind| &kind.needs);
+        let beside = |kind: &String| {
+            let mut others = self.stack.services.iter();
+            others.find(|other| other.host == service.host && other.kind == *kind)
+        };
+        let needed = kinds.iter().filter_map(beside);
+        needed.map(|other| other.name.clone()).collect()
+    }
+
     fn known(&self, name: &str) -> Option<&Service> {
         let mut services = self.stack.services.iter();
         services.find(|service| service.name == name && service.host == self.host.name)
@@ -258,15 +294,26 @@ fn depth(catalogue: &Catalogue, needs: &[String], at: usize) -> usize {
     needed.max().unwrap_or(0)
 }
 
-/// An image of before, as its Compose file names it. It lies on the host, or is pulled again; one that was sent is not
-/// sent again, for nobody knows what it was sent from.
+/// An image of before, as its Compose file names it. It lies on the host, or is pulled again, or sent again, by the
+/// beginning of its id, which is in its name.
 fn image(pinned: String) -> Image {
+    let id = lock::local_id(&pinned).map(str::to_owned);
     Image {
         reference: pinned.clone(),
+        sent: id.is_some(),
         pinned,
-        id: None,
-        sent: false,
+        id,
     }
+}
+
+/// The images of a host that were sent to it, and are not there any more.
+pub fn unsent<'d>(
+    desired: &'d DesiredHost,
+    seen: &'d ObservedHost,
+) -> impl Iterator<Item = &'d Image> {
+    let services = desired.services.iter().flat_map(|service| &service.images);
+    let all = services.chain(&desired.proxy.image);
+    all.filter(|image| image.sent && !seen.images.contains(&image.pinned))
 }
 
 /// The port that a Compose file asks for, unless it is told another.

@@ -5,7 +5,7 @@
 mod layout;
 // Files of a revision: there and back.
 mod files;
-// Programs of the proxy.
+// Programs.
 mod program;
 // What is in force, and deployments of before.
 mod state;
@@ -22,6 +22,7 @@ use crate::ssh::{Error, Input, LOOK, Remote};
 
 pub use layout::{Layout, ROOT, Whose};
 pub use lock::{Lock, Locking};
+pub use program::place;
 
 /// What lies on a host.
 #[derive(Clone)]

@@ -57,6 +57,8 @@ pub mod args;
 pub mod context;
 // One file a command.
 pub mod commands;
+// A file beside stack.toml, replaced as a whole.
+pub mod replace;
 // Errors for people.
 pub mod failure;
 // The only place that prints.

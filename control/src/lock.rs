@@ -8,13 +8,14 @@ pub mod resolve;
 mod error;
 
 use std::collections::BTreeMap;
-use std::io::{self, Write as _};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use sovereign_config::stack::model::ImageSource;
 
 use crate::desired::Image;
+use crate::replace::{OPEN, replace};
 
 pub use error::Error;
 
@@ -93,24 +94,10 @@ impl Lock {
 
     /// Writes it, all or nothing.
     pub fn save(&self, path: &Path) -> Result<(), Error> {
-        let failed = |source| Error::Write {
+        replace(path, self.text().as_bytes(), OPEN).map_err(|source| Error::Write {
             path: path.to_owned(),
             source,
-        };
-        let written = || -> io::Result<()> {
-            let folder = path
-                .parent()
-                .filter(|folder| !folder.as_os_str().is_empty());
-            let folder = folder.unwrap_or(Path::new("."));
-            let open = std::os::unix::fs::PermissionsExt::from_mode(0o644);
-            let mut file = tempfile::Builder::new()
-                .permissions(open)
-                .tempfile_in(folder)?;
-            file.write_all(self.text().as_bytes())?;
-            file.as_file().sync_all()?;
-            file.persist(path).map(drop).map_err(|error| error.error)
-        };
-        written().map_err(failed)
+        })
     }
 
     /// What is run for each tag.
@@ -219,8 +206,17 @@ pub fn name(reference: &str) -> &str {
 pub fn local_name(reference: &str, id: &str) -> String {
     let plain = name(reference).replace(':', "-");
     let id = id.trim_start_matches("sha256:");
-    format!("sovereign.local/{plain}:{}", id.get(..ID).unwrap_or(id))
+    format!("{SENT}{plain}:{}", id.get(..ID).unwrap_or(id))
 }
+
+/// The beginning of the id of an image that is called so on a host; none where it was not sent.
+pub fn local_id(pinned: &str) -> Option<&str> {
+    let (_, id) = pinned.strip_prefix(SENT)?.rsplit_once(':')?;
+    Some(id)
+}
+
+/// The registry that there is not: what is sent over SSH is called as if it came from it.
+const SENT: &str = "sovereign.local/";
 
 const HEAD: &str = "\
 # Written by `sovereign lock`: which images the tags of stack.toml mean. Deployments go by this file.

@@ -5,7 +5,7 @@ mod look;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::desired::{Files, Revision};
+use crate::desired::{Files, Image, Revision};
 
 pub use look::{look, observe};
 
@@ -48,6 +48,13 @@ pub struct ObservedHost {
     pub locked_by: Option<String>,
 }
 
+impl ObservedHost {
+    /// Whether its engine has this image.
+    pub fn has(&self, image: &Image) -> bool {
+        self.images.contains(&image.pinned)
+    }
+}
+
 /// Whether the engine answers.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum EngineState {
@@ -55,6 +62,13 @@ pub enum EngineState {
     Up(String),
     /// It is installed and does not answer: why.
     Down(String),
+    /// It answers, and cannot be told what its Swarm shall run.
+    NoManager {
+        /// Why.
+        why: String,
+        /// The way out.
+        hint: String,
+    },
     /// It is not installed.
     #[default]
     Missing,
@@ -147,6 +161,16 @@ pub struct ObservedProxy {
     pub files: Files,
     /// What it says itself over its admin API (`status --json`), or why it does not answer.
     pub status: Result<serde_json::Value, String>,
+}
+
+impl ObservedProxy {
+    /// What of it is in force.
+    pub fn deployed(&self) -> DeployedProxy {
+        DeployedProxy {
+            revision: self.revision.clone(),
+            program: self.program.clone(),
+        }
+    }
 }
 
 /// A disk.

@@ -9,15 +9,18 @@ mod why;
 mod service;
 // The proxy: placed, started, reloaded, upgraded.
 mod proxy;
+// What waits for a Bitcoin node.
+mod node;
 // A host: everything in its order.
 mod host;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use sovereign_config::stack::catalogue::Rotation;
 use sovereign_config::stack::model::ProxyAs;
 
-use crate::desired::{Desired, DesiredHost, DesiredService, Files, Image, Program, Revision};
+use crate::desired::{Desired, DesiredHost, DesiredService, File, Files, Image, Program, Revision};
 use crate::observe::{DeployedProxy, Observed, Slot};
 
 pub(crate) use why::pins;
@@ -102,6 +105,8 @@ pub struct HostPlan {
     pub blocked: Option<(String, Option<String>)>,
     /// How many services and proxies are as they should be.
     pub unchanged: usize,
+    /// Who else deploys to it at this moment, and since when: then this may be out of date when it is read.
+    pub locked_by: Option<String>,
 }
 
 impl Plan {
@@ -164,6 +169,20 @@ pub enum Action {
         /// What lies there then.
         files: Files,
     },
+    /// A Bitcoin node is waited for until it has the whole chain: what comes after this needs that.
+    AwaitBitcoin {
+        /// Where it runs.
+        slot: Slot,
+        /// How long it is waited for.
+        patience: Duration,
+    },
+    /// A secret is changed in a running part that keeps it by itself.
+    Rotate {
+        /// Where the service runs.
+        slot: Slot,
+        /// In what.
+        to: NewSecret,
+    },
     /// A service is started or changed where it is: down for as long as it takes.
     Start {
         /// Which revision.
@@ -172,6 +191,8 @@ pub enum Action {
         slot: Slot,
         /// What goes back in force where it does not get healthy.
         before: Option<Revision>,
+        /// Secrets that go back with it.
+        back: Vec<NewSecret>,
         /// How it is run.
         run: Run,
     },
@@ -208,6 +229,15 @@ pub enum Action {
         /// The proxy that is then in force.
         proxy: Option<DeployedProxy>,
     },
+}
+
+/// A secret for a part that keeps it by itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewSecret {
+    /// How it is changed there.
+    pub rotation: Rotation,
+    /// The file that holds it.
+    pub file: File,
 }
 
 /// How a service is run, beside what its files say.

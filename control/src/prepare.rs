@@ -6,11 +6,16 @@
 //! facts (looks) -> plan (pure) -> shown -> apply (does what the plan says)
 //! ```
 //!
-//! Everything comes from the distribution: no other package source is added, and nobody else is asked. The firewall is
-//! a table of its own beside whatever else is there, so that neither the engine's rules nor anybody's are flushed.
+//! Everything comes from the distribution, or from this machine: no other package source is added, and nobody else is
+//! asked. The firewall is a table of its own beside the engine's rules, which stay as they are; where somebody else's
+//! is in force already, none is set up.
 
 // What is there.
 mod facts;
+// A firewall that is not ours.
+mod foreign;
+// Compose of this machine.
+mod plugin;
 // The rules.
 mod firewall;
 // What has to be done: pure.
@@ -30,7 +35,8 @@ use crate::desired::Sources;
 pub use apply::{Error, apply};
 pub use facts::{Facts, Listener, Release, look};
 pub use firewall::Open;
-pub use steps::plan;
+pub use plugin::{Plugin, find};
+pub use steps::{lacks_compose, plan};
 
 /// Where the rules lie.
 pub const RULES: &str = "/etc/sovereign/firewall.nft";
@@ -50,6 +56,10 @@ pub struct Wanted {
     pub public: Vec<(u16, String)>,
     /// The addresses of the other hosts of its Swarm.
     pub swarm: Vec<std::net::IpAddr>,
+    /// Hosts of it whose address is no IP address: no rule can name them.
+    pub nameless: Vec<String>,
+    /// Compose of this machine, for a host that lacks one.
+    pub compose: Option<Plugin>,
 }
 
 /// What has to be done to a host.
@@ -95,10 +105,21 @@ pub enum Act {
         /// What it holds.
         text: String,
     },
+    /// A program of this machine is placed.
+    Send {
+        /// Where it lies here.
+        from: std::path::PathBuf,
+        /// SHA-256.
+        digest: String,
+        /// Where it goes.
+        path: &'static str,
+    },
     /// The rules of the firewall come into force; they are taken back where no new connection comes through them.
     Guard {
         /// What loads them, as `nft -f -` reads it.
         rules: String,
+        /// What takes them back.
+        undo: Vec<String>,
     },
 }
 
@@ -129,8 +150,8 @@ impl Act {
     fn command(&self) -> Option<String> {
         match self {
             Self::Run { argv, .. } => Some(argv.join(" ")),
-            Self::Write { .. } => None,
-            Self::Guard { .. } => Some(format!("nft -f {RULES}")),
+            Self::Write { .. } | Self::Send { .. } => None,
+            Self::Guard { .. } => Some("nft -f -".to_owned()),
         }
     }
 }
@@ -158,18 +179,25 @@ impl Wanted {
         }
         public.sort();
         let is_swarm = |other: &model::Host| other.engine == model::Engine::Swarm;
+        let mut wanted = Self {
+            host: host.name.clone(),
+            engine: host.engine,
+            public,
+            swarm: Vec::new(),
+            nameless: Vec::new(),
+            compose: None,
+        };
         let others = stack
             .hosts
             .iter()
             .filter(|other| other.name != host.name && is_swarm(other) && is_swarm(host));
-        Ok(Self {
-            host: host.name.clone(),
-            engine: host.engine,
-            public,
-            swarm: others
-                .filter_map(|other| other.address.parse().ok())
-                .collect(),
-        })
+        for other in others {
+            match other.address.parse() {
+                Ok(address) => wanted.swarm.push(address),
+                Err(_) => wanted.nameless.push(other.name.clone()),
+            }
+        }
+        Ok(wanted)
     }
 }
 

@@ -16,6 +16,7 @@ use std::io::{self, Write as _};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use indicatif::{MultiProgress, ProgressDrawTarget};
+use tokio::sync::watch;
 
 pub use ask::Unasked;
 pub use screen::Screen;
@@ -34,6 +35,8 @@ struct Inner {
     err: Look,
     /// Bars on a terminal; hidden elsewhere.
     bars: MultiProgress,
+    /// Whoever reads standard output has seen enough.
+    left: watch::Sender<bool>,
     /// Where it goes instead, in tests.
     caught: Option<Mutex<Caught>>,
 }
@@ -55,16 +58,15 @@ impl Default for Printer {
 impl Printer {
     /// To standard output and error.
     pub fn new() -> Self {
-        let err = Look::of(&io::stderr());
-        let target = match err.colour || err.width.is_some() {
+        let target = match table::steers(&io::stderr()) {
             true => ProgressDrawTarget::stderr(),
             false => ProgressDrawTarget::hidden(),
         };
-        let bars = MultiProgress::with_draw_target(target);
         Self(Arc::new(Inner {
             out: Look::of(&io::stdout()),
-            err,
-            bars,
+            err: Look::of(&io::stderr()),
+            bars: MultiProgress::with_draw_target(target),
+            left: watch::Sender::default(),
             caught: None,
         }))
     }
@@ -81,6 +83,7 @@ impl Printer {
             out: Look::PLAIN,
             err: Look::PLAIN,
             bars,
+            left: watch::Sender::default(),
             caught: Some(caught),
         }))
     }
@@ -96,7 +99,7 @@ impl Printer {
         .unwrap_or_default()
     }
 
-    /// How standard output looks.
+    /// How standard output looked when this began.
     pub fn look(&self) -> Look {
         self.0.out
     }
@@ -115,10 +118,19 @@ impl Printer {
                 .write_all(text.as_bytes())
                 .and_then(|()| stdout.flush())
             {
-                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                    self.0.left.send_replace(true);
+                    Ok(())
+                }
                 written => written,
             }
         })
+    }
+
+    /// Waits until whoever reads standard output has seen enough: what goes on by itself ends then.
+    pub async fn reader_leaves(&self) {
+        // The sender lives as long as this does.
+        let _ = self.0.left.subscribe().wait_for(|left| *left).await;
     }
 
     /// A result as a table.

@@ -64,7 +64,8 @@ fn beside(this: PathBuf) -> PathBuf {
     this.with_file_name(NAME)
 }
 
-async fn digest(path: &Path) -> io::Result<String> {
+/// SHA-256 of a file, in hexadecimal digits.
+pub async fn digest(path: &Path) -> io::Result<String> {
     let path = path.to_owned();
     let read = move || {
         let (mut digest, mut file) = (Sha256::new(), File::open(path)?);

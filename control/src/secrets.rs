@@ -1,6 +1,6 @@
 //! What nobody else may read: the passwords and keys of a stack, in a file that is encrypted to the operators' age
-//! keys and can lie beside `stack.toml` in version control. Stands alone so that a value leaves this module in one
-//! way only, for rendering, and is in no message, log or argument.
+//! keys and can lie beside `stack.toml` in version control. Stands alone so that a value leaves this module in two
+//! ways only, for rendering and for the operator who asks for it by name, and is in no message, log or argument.
 //!
 //! A passphrase protects an operator's identity (an age file of its own), not the file of secrets: so that there can
 //! be several operators, and each has what suits: a key on the disk, one behind a passphrase, one in hardware.
@@ -88,13 +88,8 @@ impl Secrets {
 
     /// Replaces a secret that was made by a new one of the same length.
     pub fn rotate(&mut self, name: &str) -> Result<(), Error> {
-        let Some(secret) = self.0.get_mut(name) else {
-            let known = self.0.keys().cloned().collect();
-            return Err(Error::Unknown {
-                name: name.to_owned(),
-                known,
-            });
-        };
+        let unknown = self.unknown(name);
+        let secret = self.0.get_mut(name).ok_or(unknown)?;
         if !secret.made {
             return Err(Error::Given {
                 name: name.to_owned(),
@@ -117,6 +112,19 @@ impl Secrets {
             made: secret.made,
         };
         self.0.iter().map(shown).collect()
+    }
+
+    /// The value of one, for the operator who asks for it by name.
+    pub fn value(&self, name: &str) -> Result<&SecretString, Error> {
+        let secret = self.0.get(name).ok_or_else(|| self.unknown(name))?;
+        Ok(&secret.value)
+    }
+
+    fn unknown(&self, name: &str) -> Error {
+        Error::Unknown {
+            name: name.to_owned(),
+            known: self.0.keys().cloned().collect(),
+        }
     }
 
     /// Their values, for rendering; nobody else asks for them.

@@ -9,6 +9,7 @@ use std::fmt::Write as _;
 use crate::observe::Slot;
 use crate::plan::{Action, HostPlan, Plan, Step, Subject};
 use crate::printer::{Look, Tone, paint};
+use crate::ssh::seconds;
 
 pub use json::json;
 
@@ -152,6 +153,10 @@ fn tell_host(text: &mut String, host: &HostPlan, look: Look) {
             );
         }
     }
+    if let Some(who) = &host.locked_by {
+        let label = paint("warning:", Tone::Warn, look.colour);
+        let _ = writeln!(text, "  {label} another deployment runs: {}", indented(who));
+    }
     let subjects = host
         .steps
         .iter()
@@ -241,6 +246,18 @@ fn what(action: &Action) -> String {
             format!(
                 "place {count} {} as {revision}",
                 if count == 1 { "file" } else { "files" }
+            )
+        }
+        Action::AwaitBitcoin { patience, .. } => {
+            format!(
+                "wait until it has the whole chain, {} at most",
+                seconds(patience)
+            )
+        }
+        Action::Rotate { to, .. } => {
+            format!(
+                "change {} inside {}",
+                to.rotation.secret, to.rotation.service
             )
         }
         Action::Start { before: None, .. } => "start".to_owned(),

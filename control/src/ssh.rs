@@ -8,6 +8,8 @@ mod error;
 mod input;
 // Host keys: who a host is before it is trusted.
 pub mod keys;
+// What every connection goes by.
+mod config;
 // Opening connections.
 mod connect;
 // Commands over a connection.
@@ -27,8 +29,9 @@ pub use error::{Error, Refusal, seconds};
 pub use input::{Input, Progress};
 pub use session::Ssh;
 
-/// How long a connection may take until commands can be sent over it.
-pub const CONNECT: Duration = Duration::from_secs(8);
+/// How long a connection may take until commands can be sent over it: a host that does not answer is given up sooner;
+/// this has room for a hand that goes to a hardware key.
+pub const CONNECT: Duration = Duration::from_secs(20);
 /// How long a command may take that only looks.
 pub const LOOK: Duration = Duration::from_secs(15);
 /// What a command may print, unless it is read as a stream; more of it is an error.

@@ -7,12 +7,14 @@
 //! ```text
 //! stack, at                the name of the stack; when it was looked, RFC 3339
 //! hosts[]                  name, datacentre, state ("up", "unreachable"), why, hint, engine { state ("up", "down",
-//!                          "missing"), version, compose, why }, disk { size, free }, proxy, locked_by, deployment
+//!                          "no manager", "missing"), version, compose, why }, disk { size, free }, proxy, locked_by, deployment
 //! hosts[].proxy            state ("serving", "draining", "silent", "missing"), why, version, program, revision, sites,
 //!                          certificates[] { names, days_left, not_after, state, trouble }, the soonest to lapse first
 //! hosts[].deployment       number, at, by: the last one
 //! services[]               name, kind, host, site, state, said, since, restarts, revision, slot, images, parts[], node
 //! services[].state         "healthy", "running", "starting", "unhealthy", "ended", "down", "absent", "unknown"
+//! hosts[].updates          security[], packages whose update is late; restart: it has to be started anew. null: not known
+//! services[].looked_up     when the oldest of its tags was looked up, RFC 3339
 //! services[].images        "locked": those of sovereign.lock; "other"; "unlocked": not in it; null: not known
 //! services[].parts[]       part, state, said, since, restarts
 //! services[].node          of a Bitcoin node: state ("answers", "starting", "silent"), chain, blocks, headers,
@@ -26,6 +28,8 @@ mod gather;
 mod service;
 // What a proxy says.
 mod proxy;
+// Updates that a host waits for.
+mod updates;
 // What needs attention.
 mod attention;
 // The value as text.
@@ -48,8 +52,9 @@ pub use attention::{Attention, Kind};
 pub use gather::{Asked, Look, NodeLook, Pace, look, nodes};
 pub use proxy::{CertificateStatus, ProxyState, ProxyStatus};
 pub use service::{Images, PartStatus, ServiceState, ServiceStatus};
-pub use show::render;
+pub use show::{render, screen, tables};
 pub use survey::Survey;
+pub use updates::Updates;
 
 /// How everything is.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -83,6 +88,8 @@ pub struct HostStatus {
     pub engine: Option<EngineStatus>,
     /// The disk that everything lies on.
     pub disk: Option<DiskStatus>,
+    /// Updates that it waits for; none where that is not known.
+    pub updates: Option<Updates>,
     /// Its proxy.
     pub proxy: Option<ProxyStatus>,
     /// Who is deploying to it now.
@@ -187,7 +194,7 @@ impl Status {
             services: service::all(scope, looks),
             attention: Vec::new(),
         };
-        status.attention = attention::of(&status, looks);
+        status.attention = attention::of(&status, looks, now);
         status
     }
 }
@@ -201,6 +208,7 @@ fn host_status(host: &model::Host, look: &Look) -> HostStatus {
         hint: None,
         engine: None,
         disk: None,
+        updates: look.updates.clone(),
         proxy: None,
         locked_by: None,
         deployment: None,
@@ -234,6 +242,9 @@ fn engine(seen: &ObservedHost) -> EngineStatus {
     let (state, version, why) = match &seen.engine {
         EngineState::Up(version) => ("up", Some(version.clone()), None),
         EngineState::Down(why) => ("down", None, Some(why.clone())),
+        EngineState::NoManager { why, hint } => {
+            ("no manager", None, Some(format!("{why}: {hint}")))
+        }
         EngineState::Missing => ("missing", None, None),
     };
     EngineStatus {

@@ -175,6 +175,13 @@ fn help() {
         "deploy --help",
         "lock --help",
         "init --help",
+        "plan --help",
+        "logs --help",
+        "exec --help",
+        "down --help",
+        "feed --help",
+        "host add --help",
+        "host remove --help",
     ] {
         assert_eq!(session.run(line).status.code(), Some(0), "{line}");
     }
@@ -274,7 +281,15 @@ fn the_life_of_a_secret() {
     session.run_with("secret set empty", "");
     session.run("secret seal");
     session.run("secret list --json");
+    session.run("secret get smtp_pasword");
+    session.run("secret get node.rpc_password");
     session.is("secret");
+    let get = ["secret", "get", "smtp_password"];
+    let got = session.spawn(session.command(sovereign()).args(get), "");
+    assert_eq!(
+        (&got.stdout[..], &got.stderr[..]),
+        (&b"another\n"[..], &b""[..])
+    );
     let told = &session.told;
     assert!(
         !told.contains("hush hush") && !told.contains("another\n"),
@@ -370,6 +385,24 @@ fn ctrl_c_leaves_the_terminal_as_it_was() {
         "{shown}"
     );
     assert!(!session.path("secrets.age").exists());
+}
+
+#[test]
+fn questions_of_a_first_stack() {
+    let session = Session::new();
+    let typed = "\\r\\rroot@192.0.2.7\\rblog.example.org\\r\\ry\\r";
+    let shown = at_a_terminal(&session, "init", typed);
+    let asked = "Where does ssh find the first host? [user@]host[:port], such as root@192.0.2.1: ";
+    assert_eq!(shown.matches(asked).count(), 2, "{shown}");
+    assert!(
+        shown.contains("wrote stack.toml. Look at it; then"),
+        "{shown}"
+    );
+    let stack = std::fs::read_to_string(session.path("stack.toml")).unwrap();
+    assert!(
+        stack.contains("ssh = \"root@192.0.2.7\"") && stack.contains("\n[[stack.proxy.acme]]\n"),
+        "{stack}"
+    );
 }
 
 /// A plugin that keeps nothing secret: it wraps a key by writing it down.

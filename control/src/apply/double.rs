@@ -1,6 +1,9 @@
 //! A host for tests of applying: its files are real ones in a folder of this machine, placed by the real commands; its
 //! engine and its running proxy are values. A fuse makes any one of all operations the last one, in several ways.
 
+// Its engine.
+mod engine;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::pending;
 use std::path::Path;
@@ -11,8 +14,7 @@ use async_trait::async_trait;
 use tokio::sync::Notify;
 
 use super::{At, Ground, Tools, Watch};
-use crate::desired::{Image, Revision};
-use crate::engine::{Engine, Error as EngineError, Found, Logs, Project, Unwell};
+use crate::desired::Revision;
 use crate::host::{Host, Layout};
 use crate::observe::{
     Container, EngineState, Health, ObservedHost, ObservedProxy, ObservedService, Slot,
@@ -55,6 +57,10 @@ pub(super) struct State {
     fuse: Option<(usize, Blow)>,
     /// How many operations there were.
     pub(super) count: usize,
+    /// The passwords that databases keep, by service.
+    pub(super) passwords: BTreeMap<String, String>,
+    /// What a Bitcoin node says of its chain.
+    pub(super) chain: String,
     /// Each must be there while everything is applied: a service that visitors must reach, by its usual port.
     pub(super) must_serve: Vec<u16>,
 }
@@ -315,6 +321,7 @@ struct Deaf;
 impl Watch for Deaf {
     fn begins(&self, _: &str, _: At, _: &Step) {}
     fn moved(&self, _: &str, _: u64, _: u64) {}
+    fn waits(&self, _: &str, _: Option<(u64, u64)>, _: &str) {}
     fn ends(&self, _: &str, _: &Step, _: bool) {}
 }
 
@@ -356,134 +363,5 @@ impl Remote for World {
 
     async fn hold(&self, argv: &[&str], line: &str, busy: i32) -> Result<Option<Held>, Error> {
         Here.hold(argv, line, busy).await
-    }
-}
-
-#[async_trait]
-impl Engine for World {
-    async fn version(&self) -> Result<(EngineState, Option<String>), EngineError> {
-        Ok((
-            EngineState::Up("27.0.0".to_owned()),
-            Some("2.29.0".to_owned()),
-        ))
-    }
-
-    async fn containers(&self) -> Result<Vec<Found>, EngineError> {
-        Ok(Vec::new())
-    }
-
-    async fn up(
-        &self,
-        project: &Project,
-        file: &str,
-        patience: Duration,
-    ) -> Result<(), EngineError> {
-        let blow = self
-            .one()
-            .await
-            .map_err(|blow| self.failed(&["docker", "compose", "up"], blow))?;
-        assert!(Path::new(file).exists(), "{file} is not there");
-        let revision = Revision(file.rsplit('/').nth(1).unwrap_or_default().to_owned());
-        self.done(format!("up {project} {revision}"));
-        let well = !self.state().sick.contains(&revision);
-        if project.name() == Project::proxy().name() {
-            let live = format!("{}/proxy/live/proxy.toml", self.layout.root());
-            self.state().proxy = std::fs::read_to_string(live).ok().filter(|_| well);
-        }
-        let running = Running {
-            revision,
-            port: project.port(),
-            well,
-        };
-        self.state()
-            .projects
-            .insert(project.name().to_owned(), running);
-        self.after(blow).await;
-        if well {
-            return Ok(());
-        }
-        let said = self.failed(&["docker", "compose", "up"], Blow::Fails);
-        Err(EngineError::Unhealthy {
-            host: "h1".to_owned(),
-            project: project.to_string(),
-            patience,
-            parts: vec![Unwell {
-                part: "app".to_owned(),
-                state: "is unhealthy".to_owned(),
-                last: vec!["no database".to_owned()],
-            }],
-            source: Box::new(said),
-        })
-    }
-
-    async fn stop(&self, _: &Project) -> Result<(), EngineError> {
-        unreachable!("nothing is only stopped")
-    }
-
-    async fn remove(&self, project: &Project) -> Result<(), EngineError> {
-        let blow = self
-            .one()
-            .await
-            .map_err(|blow| self.failed(&["docker", "compose", "down"], blow))?;
-        self.done(format!("remove {project}"));
-        self.state().projects.remove(project.name());
-        self.after(blow).await;
-        Ok(())
-    }
-
-    async fn purge(&self, _: &[String]) -> Result<(), EngineError> {
-        unreachable!("no data is destroyed")
-    }
-
-    async fn images(&self) -> Result<BTreeSet<String>, EngineError> {
-        Ok(self.state().images.clone())
-    }
-
-    async fn pull(&self, pinned: &str) -> Result<(), EngineError> {
-        let blow = self
-            .one()
-            .await
-            .map_err(|blow| self.failed(&["docker", "pull"], blow))?;
-        self.done(format!("pull {pinned}"));
-        self.state().images.insert(pinned.to_owned());
-        self.after(blow).await;
-        Ok(())
-    }
-
-    async fn send(
-        &self,
-        image: &Image,
-        _: &(dyn Fn(u64, u64) + Send + Sync),
-    ) -> Result<(), EngineError> {
-        self.pull(&image.pinned).await
-    }
-
-    async fn logs(&self, _: &Project, _: &Logs<'_>, _: Each<'_>) -> Result<(), EngineError> {
-        unreachable!("nobody reads logs")
-    }
-
-    async fn exec(
-        &self,
-        _: &Project,
-        _: &str,
-        _: &[&str],
-        _: Input<'_>,
-        _: Duration,
-    ) -> Result<Output, EngineError> {
-        unreachable!("nothing is run in a container")
-    }
-
-    async fn exec_argv(
-        &self,
-        _: &Project,
-        _: &str,
-        _: &[&str],
-        _: bool,
-    ) -> Result<Vec<String>, EngineError> {
-        unreachable!("nothing is run in a container")
-    }
-
-    async fn restart(&self, _: &Project, _: Option<&str>) -> Result<(), EngineError> {
-        unreachable!("nothing is restarted")
     }
 }

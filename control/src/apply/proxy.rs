@@ -8,7 +8,7 @@ use sovereign_config::stack::model::ProxyAs;
 
 use super::{Ground, StepError};
 use crate::desired::Revision;
-use crate::desired::run::{NAME, Place, place};
+use crate::desired::run::{NAME, Place, place, takes};
 use crate::engine::Project;
 use crate::host::Whose;
 use crate::observe::DeployedProxy;
@@ -26,7 +26,7 @@ const UNITS: &str = "/etc/systemd/system/";
 /// What a failure is told by.
 const WHAT: &str = "the proxy";
 
-/// Starts it, in the way that it should run; the other way is ended first.
+/// Starts it, in the way that it should run; the other way is ended first, and goes on where this one does not come up.
 pub(super) async fn start(ground: &Ground, change: &ProxyChange) -> Result<(), StepError> {
     let proxy = Proxy {
         ground,
@@ -34,19 +34,28 @@ pub(super) async fn start(ground: &Ground, change: &ProxyChange) -> Result<(), S
         place: place(change.runs),
     };
     proxy.check().await?;
-    proxy.end_the_other().await?;
-    proxy.points_to(&change.now).await?;
-    let Err(error) = proxy.begin(&change.now).await else {
+    let Err(error) = proxy.takes_over().await else {
         return proxy.is_in_force().await;
     };
     if error.is_cut_off() {
         return Err(error);
     }
     let (what, source) = (WHAT.to_owned(), Box::new(error));
-    let Some(before) = change.before.as_ref().filter(|_| change.was.is_none()) else {
+    let Some(before) = &change.before else {
         return Err(StepError::First { what, source });
     };
-    Err(match proxy.begin_again(before).await {
+    let back = ProxyChange {
+        now: before.clone(),
+        runs: change.was.unwrap_or(change.runs),
+        before: None,
+        was: change.was.map(|_| change.runs),
+    };
+    let back = Proxy {
+        ground,
+        change: &back,
+        place: place(back.runs),
+    };
+    Err(match back.takes_over().await {
         Ok(()) => StepError::PutBack { what, source },
         Err(again) => StepError::Down {
             what,
@@ -147,12 +156,11 @@ impl Proxy<'_> {
         match self.change.runs {
             ProxyAs::Container => Ok(()),
             ProxyAs::Systemd => {
-                let config = format!("{live}/proxy.toml");
-                self.run(
-                    &["install", "-m", "0444", "--", &config, self.place.config],
-                    LOOK,
-                )
-                .await
+                for argv in takes(&self.ground.host.layout().home(&Whose::Proxy)) {
+                    let argv: Vec<&str> = argv.iter().map(String::as_str).collect();
+                    self.run(&argv, LOOK).await?;
+                }
+                Ok(())
             }
         }
     }
@@ -164,17 +172,15 @@ impl Proxy<'_> {
         self.run(&["mv", "-T", "--", &new, at], LOOK).await
     }
 
-    /// Starts it by its links.
-    async fn begin(&self, what: &DeployedProxy) -> Result<(), StepError> {
+    /// Starts it by its links, in place of what runs.
+    async fn takes_over(&self) -> Result<(), StepError> {
+        let now = &self.change.now;
+        self.end_the_other().await?;
+        self.points_to(now).await?;
         match self.change.runs {
-            ProxyAs::Systemd => self.begin_unit(&what.revision).await,
-            ProxyAs::Container => self.begin_container(&what.revision).await,
+            ProxyAs::Systemd => self.begin_unit(&now.revision).await,
+            ProxyAs::Container => self.begin_container(&now.revision).await,
         }
-    }
-
-    async fn begin_again(&self, before: &DeployedProxy) -> Result<(), StepError> {
-        self.points_to(before).await?;
-        self.begin(before).await
     }
 
     async fn begin_unit(&self, revision: &Revision) -> Result<(), StepError> {

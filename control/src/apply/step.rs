@@ -1,15 +1,21 @@
 //! One step on a host. Stands alone so that what a step does, and in which order it becomes true, can be read at once:
 //! what is in force is written down only after it is well.
 
+use std::time::Duration;
+
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::{Ground, StepError, Tools, proxy};
+use super::{Ground, StepError, Tools, node, proxy};
 use crate::desired::{Image, Revision};
 use crate::engine::Project;
 use crate::host::Whose;
 use crate::observe::{Current, Deployment, Slot};
-use crate::plan::{Action, Run, Step, Subject};
+use crate::plan::{Action, NewSecret, Run, Step, Subject};
+use crate::ssh::{self, Input, Output};
+
+/// How long it may take to change a secret in a part.
+const ROTATE: Duration = Duration::from_secs(60);
 
 /// Does a step.
 pub(super) async fn run(
@@ -34,10 +40,20 @@ pub(super) async fn run(
                 .place_program(&program.path, &program.digest, &moved)
                 .await?)
         }
+        Action::AwaitBitcoin { slot, patience } => {
+            let node = name(&step.subject);
+            let project = Project::service(node, *slot);
+            node::wait(ground, node, &project, *patience, tools).await
+        }
+        Action::Rotate { slot, to } => {
+            let service = name(&step.subject);
+            rotate(ground, service, &Project::service(service, *slot), to).await
+        }
         Action::Start {
             revision,
             slot,
             before,
+            back,
             run,
         } => {
             let service = Service {
@@ -46,7 +62,7 @@ pub(super) async fn run(
                 slot: *slot,
                 run,
             };
-            service.start(revision, before.as_ref()).await
+            service.start(revision, before.as_ref(), back).await
         }
         Action::StartBeside {
             revision,
@@ -114,6 +130,49 @@ async fn bring(ground: &Ground, image: &Image, tools: &Tools) -> Result<(), Step
     Ok(ground.engine.send(image, &moved).await?)
 }
 
+/// Changes a secret in a part that keeps it by itself. The part reads it: it is in no argument, and in nothing said.
+async fn rotate(
+    ground: &Ground,
+    service: &str,
+    project: &Project,
+    to: &NewSecret,
+) -> Result<(), StepError> {
+    let NewSecret { rotation, file } = to;
+    let secret = String::from_utf8_lossy(&file.content);
+    let secret = secret.trim_end_matches(['\r', '\n']);
+    let argv: Vec<&str> = rotation.command.iter().map(String::as_str).collect();
+    let line = format!("{secret}\n");
+    let input = Input::bytes(line.as_bytes());
+    let failed = |source| StepError::NotRotated {
+        service: service.to_owned(),
+        secret: rotation.secret.clone(),
+        part: rotation.service.clone(),
+        source: Box::new(source),
+    };
+    let engine = &ground.engine;
+    let ran = engine
+        .exec(project, &rotation.service, &argv, input, ROTATE)
+        .await
+        .map_err(|error| failed(error.into()))?;
+    if ran.code == 0 {
+        return Ok(());
+    }
+    // What it runs is long, and what it says may quote what it was given.
+    let clean = |text: &str| match secret {
+        "" => text.to_owned(),
+        secret => text.replace(secret, "***"),
+    };
+    let (stdout, stderr) = (clean(&ran.text()), clean(&ran.stderr));
+    let said = Output {
+        code: ran.code,
+        stdout: stdout.into(),
+        stderr,
+    };
+    let what = format!("changing {}", rotation.secret);
+    let host = ground.host.remote().name();
+    Err(failed(ssh::Error::failed(host, &[&what], &said).into()))
+}
+
 async fn remove(ground: &Ground, service: &str) -> Result<(), StepError> {
     for slot in [Slot::A, Slot::B] {
         ground
@@ -140,8 +199,13 @@ struct Service<'a> {
 }
 
 impl Service<'_> {
-    /// In place: where it does not get healthy, what was before is started again.
-    async fn start(&self, revision: &Revision, before: Option<&Revision>) -> Result<(), StepError> {
+    /// In place: where it does not get healthy, what was before is started again, with its secrets.
+    async fn start(
+        &self,
+        revision: &Revision,
+        before: Option<&Revision>,
+        back: &[NewSecret],
+    ) -> Result<(), StepError> {
         let Err(error) = self.up(revision).await else {
             return self.is_in_force(revision).await;
         };
@@ -152,7 +216,7 @@ impl Service<'_> {
         let Some(before) = before else {
             return Err(StepError::First { what, source });
         };
-        Err(match self.up(before).await {
+        Err(match self.put_back(before, back).await {
             Ok(()) => StepError::PutBack { what, source },
             Err(again) => StepError::Down {
                 what,
@@ -160,6 +224,22 @@ impl Service<'_> {
                 source,
             },
         })
+    }
+
+    async fn put_back(&self, before: &Revision, back: &[NewSecret]) -> Result<(), StepError> {
+        if self.rotate(back).await.is_err() {
+            // The parts of the new one do not run; those of the one before do, though not all are well yet.
+            let _ = self.up(before).await;
+            self.rotate(back).await?;
+        }
+        self.up(before).await
+    }
+
+    async fn rotate(&self, back: &[NewSecret]) -> Result<(), StepError> {
+        for to in back {
+            rotate(self.ground, self.name, &self.project(), to).await?;
+        }
+        Ok(())
     }
 
     /// Beside the old one, which is not touched.

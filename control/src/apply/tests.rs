@@ -1,7 +1,12 @@
 //! Applying, on a host whose every operation can be the last one: whatever happens, looking and planning again leads
 //! to the same end, and what was serving goes on.
 
-use std::collections::BTreeMap;
+// A Bitcoin node that is waited for.
+mod node;
+// A proxy that is started in another way.
+mod other_way;
+
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use sha2::{Digest as _, Sha256};
@@ -11,7 +16,8 @@ use super::double::{Blow, World};
 use super::*;
 use crate::desired::{Desired, DesiredHost, DesiredService, Program};
 use crate::failure::chain;
-use crate::plan::stage::{file, host, revision, seen, service, stack};
+use crate::observe::Slot;
+use crate::plan::stage::{file, host, revision, running, seen, service, stack};
 use crate::plan::{Action, Filter, plan};
 
 /// A stack of one host: a blog that may run twice, a cloud that may not, and a proxy in a container.
@@ -36,7 +42,7 @@ fn contained(folder: &Path, mut host: DesiredHost, program: &str) -> DesiredHost
     host.proxy
         .files
         .insert("compose.yaml".to_owned(), file("services: {}\n"));
-    host.proxy = host.proxy_with(&BTreeMap::new());
+    host.proxy = host.proxy_with(&BTreeSet::new());
     host
 }
 
@@ -49,10 +55,11 @@ fn before(folder: &Path) -> Desired {
     )
 }
 
-/// Everything changes: both services, their images, and the program and the configuration of the proxy.
+/// Everything changes: both services, their images, a password that a database keeps, and the program and the
+/// configuration of the proxy.
 fn after(folder: &Path) -> Desired {
     let blog = service("blog", 'd', 20000).twice().imaged('d');
-    let cloud = service("cloud", 'e', 20002).imaged('e');
+    let cloud = service("cloud", 'e', 20002).imaged('e').rotated("two");
     desired(folder, blog, cloud, "two")
 }
 
@@ -67,9 +74,8 @@ async fn plan_of(world: &World, desired: &Desired) -> Plan {
 /// Looks, plans and applies.
 async fn deploy(world: &World, desired: &Desired) -> Outcome {
     let looked = world.look().await;
-    let before = looked.deployments.clone();
-    let plan = plan(desired, &seen([("h1", looked)]), &Filter::default());
-    on_host(&world.ground(), &plan.hosts[0], &before, &world.tools()).await
+    let plan = plan(desired, &seen([("h1", looked.clone())]), &Filter::default());
+    on_host(&world.ground(), &plan.hosts[0], &looked, &world.tools()).await
 }
 
 /// The same, unless this program is killed meanwhile; then what it was doing is dropped.
@@ -168,6 +174,7 @@ async fn the_proxy_moves_to_the_new_one_before_the_old_one_goes() {
             pull('d', "blog"),
             pull('e', "cloud"),
             format!("up sovereign-blog-b {blog}"),
+            "set the password in db of sovereign-cloud".to_owned(),
             format!("up sovereign-cloud {cloud}"),
             "proxy check".to_owned(),
             "proxy upgrade".to_owned(),
@@ -233,7 +240,7 @@ async fn taken_up(deployed: &Stage, at: usize, blow: Blow) {
     let killed = Arc::clone(&world.killed);
     let (ground, tools) = (world.ground(), world.tools());
     tokio::select! {
-        outcome = on_host(&ground, &plan.hosts[0], &looked.deployments, &tools) => {
+        outcome = on_host(&ground, &plan.hosts[0], &looked, &tools) => {
             // What fails while something is only cleared away does not make a failure of it.
             assert!(matches!(outcome, Outcome::Failed(_) | Outcome::Done { .. }), "{at} {blow:?}: {outcome:?}");
         }
@@ -290,6 +297,7 @@ async fn one_that_never_gets_healthy_is_put_back() {
     );
     let running = world.state().projects["sovereign-cloud"].clone();
     assert!(running.well && running.revision == revision('c'));
+    assert_eq!(world.state().passwords["sovereign-cloud"], "one");
     assert_eq!(
         world.look().await.deployments.len(),
         1,
@@ -363,7 +371,8 @@ async fn the_operator_ends_it_between_two_steps() {
         stop,
         ..world.tools()
     };
-    let outcome = on_host(&world.ground(), &plan.hosts[0], &[], &tools).await;
+    let looked = world.look().await;
+    let outcome = on_host(&world.ground(), &plan.hosts[0], &looked, &tools).await;
     assert!(
         matches!(outcome, Outcome::Stopped { done: 0, .. }),
         "{outcome:?}"
@@ -389,12 +398,22 @@ async fn one_deployment_at_a_time() {
 async fn a_plan_is_not_applied_after_somebody_else_deployed() {
     let stage = Stage::deployed().await;
     let (world, after) = (&stage.world, after(stage.path()));
-    let plan = plan_of(world, &after).await;
-    let outcome = on_host(&world.ground(), &plan.hosts[0], &[], &world.tools()).await;
-    assert!(matches!(
-        failure(outcome).error,
-        StepError::Overtaken { .. }
-    ));
+    let (plan, before) = (plan_of(world, &after).await, world.look().await);
+    // Somebody else deployed; somebody else deployed and did not come to an end; somebody else took one down.
+    let mut deployed = before.clone();
+    deployed.deployments.clear();
+    let mut changed = before.clone();
+    let blog = changed.services.get_mut("blog").expect("it is there");
+    blog.current.as_mut().expect("it is in force").slot = Slot::B;
+    let mut down = before.clone();
+    down.services.get_mut("cloud").expect("it is there").current = None;
+    for seen in [deployed, changed, down] {
+        let outcome = on_host(&world.ground(), &plan.hosts[0], &seen, &world.tools()).await;
+        let error = failure(outcome).error;
+        assert!(matches!(error, StepError::Overtaken { .. }), "{error:?}");
+    }
+    let outcome = on_host(&world.ground(), &plan.hosts[0], &before, &world.tools()).await;
+    assert_done(&outcome);
 }
 
 #[tokio::test]
@@ -436,11 +455,13 @@ async fn what_a_unit_is_told() {
 P/bin/sovereign-proxy-111111111111 check --config P/{b}/proxy.toml
 ln -sfn -- {b} P/live.new
 mv -T -- P/live.new P/live
-install -m 0444 -- P/live/proxy.toml /run/sovereign-proxy/proxy.toml
+cp -r --remove-destination -- P/live/. /run/sovereign-proxy
+chown -R --reference=/run/sovereign-proxy -- /run/sovereign-proxy
 P/bin/sovereign-proxy-111111111111 reload --admin /run/sovereign-proxy/admin.sock
 ln -sfn -- {a} P/live.new
 mv -T -- P/live.new P/live
-install -m 0444 -- P/live/proxy.toml /run/sovereign-proxy/proxy.toml
+cp -r --remove-destination -- P/live/. /run/sovereign-proxy
+chown -R --reference=/run/sovereign-proxy -- /run/sovereign-proxy
 P/bin/sovereign-proxy-111111111111 check --config P/{b}/proxy.toml
 ln -sfn -- sovereign-proxy-111111111111 P/bin/sovereign-proxy.new
 mv -T -- P/bin/sovereign-proxy.new P/bin/sovereign-proxy
@@ -455,4 +476,32 @@ dd of=P/current.new conv=fsync status=none
 mv -T -- P/current.new P/current"
     );
     assert_eq!(text, wanted);
+}
+
+#[tokio::test]
+async fn a_password_that_cannot_be_changed_leaves_everything_as_it_was() {
+    let stage = Stage::deployed().await;
+    let (world, after) = (&stage.world, after(stage.path()));
+    world.state().projects.remove("sovereign-cloud");
+    let mut looked = world.look().await;
+    let cloud = looked.services.get_mut("cloud").expect("it is there");
+    cloud.running = running(&before(stage.path()).hosts[0].services[1], Slot::A).running;
+    let plan = plan(&after, &seen([("h1", looked.clone())]), &Filter::default());
+    let outcome = on_host(&world.ground(), &plan.hosts[0], &looked, &world.tools()).await;
+    let failure = failure(outcome);
+    assert_eq!(
+        chain(&failure.error),
+        "password was not changed in db of cloud, which goes on as it is: h1: no container `db` of sovereign-cloud runs"
+    );
+    assert_eq!(
+        failure.error.hint().as_deref(),
+        Some("it has to run for that: `sovereign restart cloud`, then run it again")
+    );
+    assert!(
+        !world
+            .state()
+            .done
+            .iter()
+            .any(|done| done.starts_with("up sovereign-cloud"))
+    );
 }

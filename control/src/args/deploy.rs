@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::{Answers, At, Keys, Which};
+use super::{Answers, At, Common, Keys, Which};
 
 /// What `lock` takes.
 #[derive(Debug, Args)]
@@ -33,9 +33,9 @@ Examples:
   sovereign lock --update
   sovereign lock --update ghost:5-alpine";
 
-/// What `plan` takes.
+/// What a plan is made of.
 #[derive(Debug, Args)]
-pub struct Plan {
+pub struct Scope {
     #[command(flatten)]
     /// Which stack is meant.
     pub at: At,
@@ -48,30 +48,45 @@ pub struct Plan {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+}
+
+impl Scope {
+    pub(super) fn common(&self) -> Common<'_> {
+        self.at.common().keys(&self.keys).json(self.json)
+    }
+}
+
+/// What `plan` takes.
+#[derive(Debug, Args)]
+#[command(after_long_help = PLAN)]
+pub struct Plan {
+    #[command(flatten)]
+    /// What it is made of.
+    pub scope: Scope,
     /// Exit with 3 where something would change
     #[arg(long)]
     pub exit_code: bool,
 }
+
+const PLAN: &str = "\
+Looks at the hosts and changes nothing there. Signs: + begins to run, ~ changes, - goes.
+Exits with 1 where a host cannot be looked at: what is planned for the others is shown.
+
+Examples:
+  sovereign plan
+  sovereign plan --service blog
+  sovereign plan --json --exit-code";
 
 /// What `deploy` takes.
 #[derive(Debug, Args)]
 #[command(after_long_help = DEPLOY)]
 pub struct Deploy {
     #[command(flatten)]
-    /// Which stack is meant.
-    pub at: At,
-    #[command(flatten)]
-    /// Whose key reads the secrets.
-    pub keys: Keys,
-    #[command(flatten)]
-    /// Which part of it.
-    pub which: Which,
+    /// What the plan is made of.
+    pub scope: Scope,
     /// Show what would be done, as 'plan' does
     #[arg(long)]
     pub dry_run: bool,
-    /// Print JSON
-    #[arg(long)]
-    pub json: bool,
     #[command(flatten)]
     /// Questions that are answered beforehand.
     pub answers: Answers,
@@ -80,7 +95,8 @@ pub struct Deploy {
 const DEPLOY: &str = "\
 Looks at the hosts, shows what would change, asks, changes it, and looks again. Where a host does
 not answer or a step fails, that host stops there, with the old version serving; the others go on.
-A run that was cut off is taken up by running it again.
+A run that was cut off is taken up by running it again. Ctrl-C ends it after the step under way,
+a second one at once.
 
 Examples:
   sovereign deploy

@@ -1,5 +1,7 @@
 //! What `host` takes.
 
+use std::path::PathBuf;
+
 use clap::{Args, Subcommand};
 
 use super::{At, Common};
@@ -60,6 +62,7 @@ Examples:
 
 /// What `host remove` takes.
 #[derive(Debug, Args)]
+#[command(after_long_help = REMOVE)]
 pub struct HostRemove {
     #[command(flatten)]
     /// Which stack is meant.
@@ -75,8 +78,17 @@ pub struct HostRemove {
     pub yes: bool,
 }
 
+const REMOVE: &str = "\
+Nothing is done to the host itself, so it is refused while services run there: 'sovereign down'
+takes them down first. Data stays on it, and so does its proxy; how that is stopped is said.
+
+Examples:
+  sovereign host remove h2
+  sovereign host remove h1 --key        it was set up anew: then 'sovereign host add h1'";
+
 /// What `host prepare` takes.
 #[derive(Debug, Args)]
+#[command(after_long_help = PREPARE)]
 pub struct HostPrepare {
     #[command(flatten)]
     /// Which stack is meant.
@@ -84,6 +96,10 @@ pub struct HostPrepare {
     /// What it is called in stack.toml
     #[arg(value_name = "NAME", required = true)]
     pub names: Vec<String>,
+    /// Send this program of Compose 2 where there is none
+    /// [default: a package; else that of this machine]
+    #[arg(long, value_name = "FILE")]
+    pub compose: Option<PathBuf>,
     /// Show what would be done
     #[arg(long)]
     pub dry_run: bool,
@@ -92,12 +108,29 @@ pub struct HostPrepare {
     pub yes: bool,
 }
 
+const PREPARE: &str = "\
+Shows what it would do, and asks. What is there already stays: it can be run again at any time.
+Hosts are Debian or made from it; packages come from their own sources, and from nowhere else.
+
+  engine    docker.io, where no Docker Engine is there
+  Compose   a package of the distribution; where it has none, as Debian 12, the program of this
+            machine is sent, or that of --compose
+  firewall  a table of nftables that lets in SSH (at the port that this connection came to), 80, 443
+            and the ports that services publish; where no new connection comes through, it is taken
+            back. A host with a firewall of its own keeps that one, and is told what to let in
+  updates   unattended-upgrades, daily
+
+Examples:
+  sovereign host prepare h1 --dry-run
+  sovereign host prepare h1 h2
+  sovereign host prepare h1 --compose ./docker-compose-linux-x86_64";
+
 impl HostCommand {
     pub(super) fn common(&self) -> Common<'_> {
         match self {
             Self::Add(args) => args.at.common(),
-            Self::Remove(args) => args.at.common(),
-            Self::Prepare(args) => args.at.common(),
+            Self::Remove(args) => args.at.common().yes(args.yes),
+            Self::Prepare(args) => args.at.common().yes(args.yes),
         }
     }
 }

@@ -22,6 +22,7 @@ it is asked for, or read from standard input.
 Examples:
   sovereign secret set smtp_password
   pass show smtp | sovereign secret set smtp_password
+  sovereign secret get calendar.password
   sovereign secret list
   sovereign secret rotate blog.database_password
   sovereign secret identity";
@@ -31,6 +32,8 @@ Examples:
 pub enum SecretCommand {
     /// Set a secret to a value that is typed, or comes on standard input
     Set(SecretName),
+    /// Print the value of a secret, and nothing else
+    Get(SecretName),
     /// List the names of secrets: since when, and what uses them
     List(SecretList),
     /// Replace a secret that was made by a new one
@@ -41,7 +44,7 @@ pub enum SecretCommand {
     Identity(SecretIdentity),
 }
 
-/// What `secret set` and `secret rotate` take.
+/// What `secret set`, `secret get` and `secret rotate` take.
 #[derive(Debug, Args)]
 pub struct SecretName {
     #[command(flatten)]
@@ -94,7 +97,9 @@ pub struct SecretIdentity {
 impl SecretCommand {
     pub(super) fn common(&self) -> Common<'_> {
         match self {
-            Self::Set(args) | Self::Rotate(args) => args.at.common().keys(&args.keys),
+            Self::Set(args) | Self::Get(args) | Self::Rotate(args) => {
+                args.at.common().keys(&args.keys)
+            }
             Self::List(args) => args.at.common().keys(&args.keys).json(args.json),
             Self::Seal(args) => args.at.common().keys(&args.keys),
             Self::Identity(args) => Common::at(super::STACK.as_ref()).keys(&args.keys),

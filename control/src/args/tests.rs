@@ -19,6 +19,7 @@ fn what_is_understood() {
         "sovereign check --stack a/stack.toml --json",
         "sovereign secret set a --identity key.txt",
         "sovereign secret list --json",
+        "sovereign secret get blog.password",
         "sovereign secret rotate blog.database_password",
         "sovereign secret seal",
         "sovereign secret identity --passphrase",
@@ -35,6 +36,7 @@ fn what_is_understood() {
         "sovereign host remove h1 --key",
         "sovereign host prepare h1 h2 --dry-run",
         "sovereign status --watch",
+        "sovereign logs blog --json",
         "sovereign logs blog shop -f --since 10m --lines 5",
         "sovereign exec blog --part db -- ls -l",
         "sovereign restart blog",
@@ -53,7 +55,7 @@ fn what_is_not() {
         "sovereign secret",
         "sovereign secret set",
         "sovereign secret set name value",
-        "sovereign secret get name",
+        "sovereign secret get",
         "sovereign check --schema --json",
         "sovereign rollback --list --to 3",
         "sovereign host prepare",
@@ -75,7 +77,10 @@ fn what_commands_have_in_common() {
     let common = cli.command.common();
     assert_eq!(common.stack, Path::new("a/b.toml"));
     assert_eq!(common.identity, Some(Path::new("k")));
-    assert!(common.json && common.answers.is_some_and(|answers| answers.yes));
+    assert!(common.json && common.yes && common.confirm.is_empty());
+    let cli = parse("sovereign down a --purge --confirm a").unwrap();
+    assert!(!cli.command.common().yes);
+    assert_eq!(cli.command.common().confirm, ["a"]);
 }
 
 #[test]

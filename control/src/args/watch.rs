@@ -26,15 +26,15 @@ pub struct Status {
 
 const STATUS: &str = "\
 Exits with 1 where something needs attention: a host that does not answer, a service that is not
-healthy, a certificate soon to lapse, a disk nearly full.
+healthy, a certificate soon to lapse, a disk nearly full, updates that nobody installed. --watch ends with 0.
 
 With --json, an object with these members; more may come, none goes or changes its name:
   stack, at    the stack's name; when it was looked
   hosts[]      name, datacentre, state (up, unreachable), why, hint, engine, disk { size, free } in
-               bytes, proxy { state, version, certificates[] ... }, locked_by, deployment
+               bytes, updates { security[], restart }, proxy { state, version, certificates[] ... }, locked_by, deployment
   services[]   name, kind, host, site, state (healthy, running, starting, unhealthy, ended, down,
                absent, unknown), said, since, restarts, revision, slot, images (locked, other,
-               unlocked), parts[], node (of a Bitcoin node: chain, blocks, headers, progress ...)
+               unlocked), looked_up, parts[], node (of a Bitcoin node: chain, blocks, headers, progress ...)
   attention[]  id (the same while it is the same trouble), kind, host, service, what, hint, due";
 
 /// What `logs` takes.
@@ -65,9 +65,15 @@ pub struct Logs {
     /// Show the time of each line
     #[arg(long)]
     pub times: bool,
+    /// Print an object of JSON for each line: service, part, text
+    #[arg(long)]
+    pub json: bool,
 }
 
 const LOGS: &str = "\
+With --follow, it goes on in the new containers of a service that is restarted or replaced, until
+Ctrl-C, which ends it with 0.
+
 Examples:
   sovereign logs blog --follow
   sovereign logs --host h1 --since 10m";
@@ -91,14 +97,17 @@ pub struct Exec {
 }
 
 const EXEC: &str = "\
-Exits with the code of the command.
+Exits with the code of the command; with 255 where the connection is lost. What comes on standard
+input goes to it. Where this runs at a terminal, the command gets one.
 
 Examples:
   sovereign exec blog -- ls /var/lib/ghost/content
-  sovereign exec blog --part db -- mariadb -u root -p";
+  sovereign exec blog --part db -- mariadb -u root -p
+  sovereign exec blog -- tar -c /var/lib/ghost/content >content.tar";
 
 /// What `restart` takes.
 #[derive(Debug, Args)]
+#[command(after_long_help = RESTART)]
 pub struct Restart {
     #[command(flatten)]
     /// Which stack is meant.
@@ -110,6 +119,14 @@ pub struct Restart {
     #[arg(long, value_name = "PART")]
     pub part: Option<String>,
 }
+
+const RESTART: &str = "\
+Stops and starts their containers as they are, and waits until they are healthy again. A new
+version or another option is what 'sovereign deploy' brings.
+
+Examples:
+  sovereign restart blog
+  sovereign restart blog --part db";
 
 /// What `down` takes.
 #[derive(Debug, Args)]
@@ -134,6 +151,7 @@ pub struct Down {
 
 const DOWN: &str = "\
 Without --purge, data stays on the host, and the next deployment starts the services with it.
+With it, each name has to be typed, or given to --confirm; --yes is not enough.
 
 Examples:
   sovereign down blog
@@ -141,6 +159,7 @@ Examples:
 
 /// What `open` takes.
 #[derive(Debug, Args)]
+#[command(after_long_help = OPEN)]
 pub struct Open {
     #[command(flatten)]
     /// Which stack is meant.
@@ -152,6 +171,14 @@ pub struct Open {
     #[arg(long, value_name = "PORT")]
     pub port: Option<u16>,
 }
+
+const OPEN: &str = "\
+Prints an address of this machine, which leads through SSH to the port of the service on its host,
+until Ctrl-C.
+
+Examples:
+  sovereign open blog
+  sovereign open blog --port 8080";
 
 /// What `feed` takes.
 #[derive(Debug, Args)]
@@ -170,5 +197,10 @@ pub struct Feed {
 }
 
 const FEED: &str = "\
+Looks at all hosts once, as 'sovereign status' does, and writes what needs attention. Files that
+are there are read first: what was told before keeps its time. A timer or cron runs it again and
+again; '[certificates] feed' of proxy.toml puts what becomes of certificates on a site.
+
 Examples:
-  sovereign feed --atom ~/feeds/stack.xml --ics ~/feeds/stack.ics";
+  sovereign feed --atom ~/feeds/stack.xml --ics ~/feeds/stack.ics
+  0 * * * *  cd ~/stack && sovereign feed --ics ~/calendars/stack.ics";

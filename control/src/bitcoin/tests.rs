@@ -1,10 +1,13 @@
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
+use async_trait::async_trait;
 use sovereign_config::stack::model;
 
 use super::*;
 use crate::observe::Slot;
 use crate::ssh::double::Double;
+use crate::ssh::{Each, Held, Output, Remote};
 
 /// As Bitcoin Core 29 answers it.
 const SYNCING: &str = r#"{
@@ -145,8 +148,66 @@ async fn waiting_ends_with_the_chain_or_with_the_time() {
     let waited = wait_every(gap, engine.as_ref(), &project(), patience, &mut each)
         .await
         .unwrap();
-    assert!(matches!(waited, Waited::Behind(Seen::Answers(_))));
+    assert_eq!(waited, Waited::Behind);
     assert!((2..=21).contains(&told), "{told}");
+}
+
+/// A host with a node that checks so much of the chain from one look to the next, from a half of it.
+struct Syncing {
+    pace: f64,
+    looks: AtomicU32,
+}
+
+#[async_trait]
+impl Remote for Syncing {
+    fn name(&self) -> &str {
+        "h1"
+    }
+
+    async fn output(&self, argv: &[&str], _: Input<'_>, _: Duration) -> Result<Output, ssh::Error> {
+        let stdout = match argv {
+            [.., "getblockchaininfo"] => {
+                let looks = self.looks.fetch_add(1, Ordering::Relaxed);
+                let progress = (0.5 + self.pace * f64::from(looks)).min(1.0);
+                let blocks = if progress < 1.0 { 5 } else { 10 };
+                let progress = format!("\"verificationprogress\":{progress}");
+                format!("{{\"chain\":\"main\",\"blocks\":{blocks},\"headers\":10,{progress}}}")
+            }
+            [.., "getnetworkinfo"] => NETWORK.to_owned(),
+            _ => "c0ffee\n".to_owned(),
+        };
+        Ok(Output {
+            stdout: stdout.into(),
+            ..Output::default()
+        })
+    }
+
+    async fn lines(&self, _: &[&str], _: Each<'_>) -> Result<i32, ssh::Error> {
+        unreachable!("nothing is read as a stream")
+    }
+
+    async fn hold(&self, _: &[&str], _: &str, _: i32) -> Result<Option<Held>, ssh::Error> {
+        unreachable!("nothing is held")
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_takes_longer_than_there_is_patience_is_not_waited_for() {
+    let half_an_hour = Duration::from_secs(1800);
+    // How much a look brings; how it ends, and after how many seconds.
+    let table = [
+        (0.005, Waited::Synced, 500),
+        (0.0000001, Waited::Behind, 55),
+        (0.0, Waited::Behind, 1800),
+    ];
+    for (pace, ends, after) in table {
+        let looks = AtomicU32::new(0);
+        let engine = engine::of(model::Engine::Docker, Arc::new(Syncing { pace, looks }));
+        let since = Instant::now();
+        let waited = wait(engine.as_ref(), &project(), half_an_hour, &mut |_, _| {}).await;
+        assert_eq!(waited.unwrap(), ends, "{pace}");
+        assert_eq!(since.elapsed().as_secs(), after, "{pace}");
+    }
 }
 
 #[test]

@@ -7,7 +7,7 @@ use sovereign_config::stack;
 use crate::args::Check;
 use crate::catalogue::catalogue;
 use crate::context::{Context, Loaded, Outcome, waiting};
-use crate::desired::Sources;
+use crate::desired::{Sources, rehearse};
 use crate::lock::{Lock, resolve};
 
 /// Runs it.
@@ -68,6 +68,7 @@ async fn notes(loaded: &Loaded, ctx: &Context) -> Result<Vec<String>, anyhow::Er
         Ok::<_, anyhow::Error>((sources, Lock::load(&path)?))
     };
     let (sources, lock) = waiting(read).await?;
+    rehearse(&loaded.stack, &loaded.catalogue, &sources)?;
     let used = resolve::used(&loaded.stack, &loaded.catalogue, &sources)?;
     let used = used.into_keys().collect();
     let missing = lock.missing(&used, loaded.stack.images, None)?;
@@ -76,6 +77,6 @@ async fn notes(loaded: &Loaded, ctx: &Context) -> Result<Vec<String>, anyhow::Er
     }
     let names = missing.into_iter().collect::<Vec<_>>().join(", ");
     Ok(vec![format!(
-        "sovereign lock: what these mean is not known yet: {names}"
+        "which images these mean is not known yet; `sovereign lock` finds out: {names}"
     )])
 }

@@ -46,6 +46,7 @@ pub(super) async fn make(which: &Which, keep: bool, ctx: &Context) -> anyhow::Re
     let (meant, way) = (hosts.clone(), connect(ctx));
     let looking = tokio::spawn(async move { observe(&meant, way).await });
     let (desired, filter) = (rendered(&loaded, keep, ctx).await?, filter(&loaded, which));
+    let _task = ctx.printer.task("looking at the hosts");
     let observed = looking.await.context("looking at the hosts")?;
     let plan = plan(&desired, &observed, &filter);
     Ok(Planned {
@@ -124,6 +125,10 @@ pub(super) async fn carry_out(
 ) -> anyhow::Result<Outcome> {
     if !ctx.json {
         show_plan(&planned.plan, ctx)?;
+    } else if planned.plan.has_steps() && ctx.asks() {
+        // Nobody agrees to what they have not seen.
+        ctx.printer
+            .say(&show::text(&planned.plan, ctx.printer.look()));
     }
     if planned.plan.has_steps() {
         for name in planned.plan.destroys() {
@@ -190,7 +195,10 @@ async fn left(planned: &Planned, applied: &Applied, ctx: &Context) -> Plan {
     let looked_at = |host: &&Host| !failed(&host.name) && !blocked.contains(&host.name.as_str());
     let hosts: Vec<Host> = planned.hosts.iter().filter(looked_at).cloned().collect();
     let mut left = match planned.plan.has_steps() {
-        true => verify(&planned.desired, &planned.filter, &hosts, connect(ctx)).await,
+        true => {
+            let _task = ctx.printer.task("looking at the hosts again");
+            verify(&planned.desired, &planned.filter, &hosts, connect(ctx)).await
+        }
         false => planned.plan.clone(),
     };
     left.hosts
@@ -223,8 +231,20 @@ fn tell_left(applied: &Applied, left: &Plan, ctx: &Context) -> anyhow::Result<()
     for host in left.hosts.iter().filter(|host| host.blocked.is_some()) {
         ctx.printer.warn(&format!("{} was left out", host.host));
     }
-    ctx.printer.hint(AGAIN);
+    if !says_again(applied) {
+        ctx.printer.hint(AGAIN);
+    }
     Ok(())
+}
+
+/// Whether the way out of a failure said it already.
+fn says_again(applied: &Applied) -> bool {
+    let said = |became: &Became| match became {
+        Became::Failed(failure) => failure.error.hint(),
+        _ => None,
+    };
+    let mut hints = applied.hosts.iter().filter_map(|(_, became)| said(became));
+    hints.any(|hint| hint.contains("run it again"))
 }
 
 /// What became of a host, where not everything was done.

@@ -19,7 +19,12 @@ pub async fn run(args: &Down, ctx: &Context) -> Result<Outcome, anyhow::Error> {
     let names: BTreeSet<&String> = args.services.iter().collect();
     for name in names {
         let service = loaded.service(name)?;
-        match Taking::look(ctx, &loaded, service, args.purge).await {
+        let task = ctx
+            .printer
+            .task(format!("{}: looking at {name}", service.host));
+        let looked = Taking::look(ctx, &loaded, service, args.purge).await;
+        drop(task);
+        match looked {
             Ok(taking) => takings.push(taking),
             Err(error) => {
                 tell(&error, &ctx.printer);

@@ -16,6 +16,9 @@ pub async fn run(args: &Exec, ctx: &Context) -> Result<Outcome, anyhow::Error> {
     let service = loaded.service(&args.service)?;
     let host = loaded.host(&service.host)?;
     let access = ctx.access();
+    let task = ctx
+        .printer
+        .task(format!("{}: looking for {}", host.name, service.name));
     let running = running::find(access.as_ref(), host, &service.name).await?;
     let part = running.part(args.part.as_deref())?;
     let terminal = io::stdin().is_terminal() && io::stdout().is_terminal();
@@ -25,6 +28,8 @@ pub async fn run(args: &Exec, ctx: &Context) -> Result<Outcome, anyhow::Error> {
         .exec_argv(&running.project(), &part, &command, terminal)
         .await?;
     let argv: Vec<&str> = argv.iter().map(String::as_str).collect();
+    // From here on the terminal is the command's.
+    drop(task);
     let code = access
         .session(host)
         .await?

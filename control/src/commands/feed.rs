@@ -1,7 +1,7 @@
 //! `sovereign feed`: looks at everything, and writes what needs attention where the operator's reader and calendar find
 //! it.
 
-use std::io::{self, Write as _};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
@@ -10,6 +10,7 @@ use time::OffsetDateTime;
 use crate::args::{Feed, Which};
 use crate::context::{Context, Outcome, waiting};
 use crate::feed::{self, Memory};
+use crate::replace::{OPEN, replace};
 use crate::status::{Status, Survey};
 
 /// Runs it.
@@ -59,21 +60,9 @@ fn read(path: &Path) -> anyhow::Result<Option<String>> {
     }
 }
 
-/// All or nothing: a reader never sees half of it.
+/// A reader never sees half of it.
 fn put(path: &Path, text: &str) -> anyhow::Result<()> {
-    let written = || -> io::Result<()> {
-        let folder = path
-            .parent()
-            .filter(|folder| !folder.as_os_str().is_empty());
-        let open = std::os::unix::fs::PermissionsExt::from_mode(0o644);
-        let mut file = tempfile::Builder::new()
-            .permissions(open)
-            .tempfile_in(folder.unwrap_or(Path::new(".")))?;
-        file.write_all(text.as_bytes())?;
-        file.as_file().sync_all()?;
-        file.persist(path).map(drop).map_err(|error| error.error)
-    };
-    written().with_context(|| format!("writing {}", path.display()))
+    replace(path, text.as_bytes(), OPEN).with_context(|| format!("writing {}", path.display()))
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ use crate::args::Init;
 use crate::catalogue::catalogue;
 use crate::context::{Context, Outcome, waiting};
 use crate::failure::{Hinted, Wrong};
+use crate::printer::Unasked;
 use crate::secrets::Identity;
 
 /// Runs it.
@@ -34,7 +35,7 @@ pub async fn run(args: &Init, ctx: &Context) -> Result<Outcome, anyhow::Error> {
     let text = answers.fill(&recipient);
     check(&args.file, &text, &catalogue)?;
     write(&args.file, &text)?;
-    ctx.printer.print(&next(&args.file))?;
+    ctx.printer.print(&next(&args.file, &answers))?;
     Ok(Outcome::Done)
 }
 
@@ -45,6 +46,8 @@ struct Answers {
     ssh: String,
     site: String,
     kind: String,
+    /// The terms of the public authority are agreed to.
+    agreed: bool,
 }
 
 async fn answers(
@@ -53,31 +56,22 @@ async fn answers(
     ctx: &Context,
 ) -> Result<Answers, anyhow::Error> {
     let kinds = kinds(catalogue);
-    if !args.yes && ctx.printer.can_ask() {
-        ctx.printer.say(
-            "What is empty takes what stands in brackets. All of it can be changed in the file.",
-        );
+    let asking = Asking { args, ctx };
+    if asking.can_ask() {
+        ctx.printer
+            .say("Enter takes what stands in brackets. All of it can be changed in the file.");
     }
-    let name = answer(
-        &args.name,
-        "What is the stack called?",
-        "sovereign",
-        args.yes,
-        ctx,
-    )
-    .await?;
-    let question = "Where does ssh find the first host? [user@]host[:port]";
-    let ssh = answer(&args.ssh, question, "root@192.0.2.1", args.yes, ctx).await?;
-    let site = answer(
-        &args.site,
-        "What is the first site called?",
-        "www.example.org",
-        args.yes,
-        ctx,
-    )
-    .await?;
+    let name = asking
+        .of(&args.name, "What is the stack called?", "sovereign")
+        .await?;
+    let question = "Where does ssh find the first host? [user@]host[:port], such as";
+    let ssh = asking.needed(&args.ssh, question, "root@192.0.2.1").await?;
+    let question = "What is the first site called? Such as";
+    let site = asking
+        .needed(&args.site, question, "www.example.org")
+        .await?;
     let question = format!("What does it run? One of {}", kinds.join(", "));
-    let kind = answer(&args.kind, &question, "ghost", args.yes, ctx).await?;
+    let kind = asking.of(&args.kind, &question, "ghost").await?;
     if !kinds.contains(&kind.as_str()) {
         let hint = format!(
             "there is {}; others can be added in the file",
@@ -90,27 +84,58 @@ async fn answers(
         ssh,
         site,
         kind,
+        agreed: args.agree || asking.whether(TERMS).await?,
     })
 }
 
-async fn answer(
-    given: &Option<String>,
-    question: &str,
-    default: &str,
-    yes: bool,
-    ctx: &Context,
-) -> Result<String, anyhow::Error> {
-    match given {
-        Some(given) => Ok(given.clone()),
-        None if yes => Ok(default.to_owned()),
-        None => Ok(ctx
-            .printer
-            .ask(
-                question,
-                default,
-                "--yes takes defaults for what is not given",
-            )
-            .await?),
+/// Asks for what is not given.
+struct Asking<'a> {
+    args: &'a Init,
+    ctx: &'a Context,
+}
+
+impl Asking<'_> {
+    fn can_ask(&self) -> bool {
+        !self.args.yes && self.ctx.printer.can_ask()
+    }
+
+    /// Something that can be left as it is.
+    async fn of(
+        &self,
+        given: &Option<String>,
+        question: &str,
+        default: &str,
+    ) -> Result<String, Unasked> {
+        match given {
+            Some(given) => Ok(given.clone()),
+            None if self.args.yes => Ok(default.to_owned()),
+            None => self.ctx.printer.ask(question, Some(default), WAY).await,
+        }
+    }
+
+    /// Something that only the operator knows: an example is taken where nothing is to be asked.
+    async fn needed(
+        &self,
+        given: &Option<String>,
+        question: &str,
+        example: &str,
+    ) -> Result<String, Unasked> {
+        match given {
+            Some(given) => Ok(given.clone()),
+            None if self.args.yes => Ok(example.to_owned()),
+            None => {
+                let question = format!("{question} {example}:");
+                self.ctx.printer.ask(&question, None, WAY).await
+            }
+        }
+    }
+
+    /// Something that nobody agrees to by silence.
+    async fn whether(&self, question: &str) -> Result<bool, Unasked> {
+        match self.can_ask() {
+            true => self.ctx.printer.ask_whether(question, WAY).await,
+            false => Ok(false),
+        }
     }
 }
 
@@ -145,7 +170,11 @@ impl Answers {
             let filled = lines.iter().find(|(example, _)| *example == line);
             filled.map_or_else(|| line.to_owned(), |(_, filled)| filled.clone()) + "\n"
         };
-        stack::template().lines().map(fill).collect()
+        let text: String = stack::template().lines().map(fill).collect();
+        match self.agreed {
+            true => text.replacen(PROGRAM, &format!("{PROGRAM}{AUTHORITY}"), 1),
+            false => text,
+        }
     }
 }
 
@@ -196,21 +225,49 @@ fn exists(file: &Path) -> Hinted {
     Hinted::new(format!("{shown} exists, and is not replaced"), hint)
 }
 
-fn next(file: &Path) -> String {
+/// What to do now, in this order, and what it is for.
+fn next(file: &Path, answers: &Answers) -> String {
     let at = match file.to_str() {
         Some(crate::args::STACK) => String::new(),
         _ => format!(" --stack {}", file.display()),
     };
-    format!(
-        "wrote {}. Next:\n  \
-         sovereign host add h1{at}      its key is shown, and written down\n  \
-         sovereign host prepare h1{at}  what a host needs: engine, firewall, updates\n  \
-         sovereign lock{at}             which images the tags mean\n  \
-         sovereign deploy{at}\n",
-        file.display()
-    )
+    let steps = [
+        (
+            "host add h1",
+            "its key is shown, to be compared, and written down",
+        ),
+        (
+            "host prepare h1",
+            "what a host needs: engine, firewall, updates",
+        ),
+        ("lock", "which images the tags mean"),
+        ("plan", "what would change; `deploy` changes it"),
+    ];
+    let lines = steps.map(|(what, why)| (format!("  sovereign {what}{at}"), why));
+    let width = lines.iter().map(|(line, _)| line.len()).max().unwrap_or(0);
+    let lines = lines.map(|(line, why)| format!("{line:width$}  {why}\n"));
+    let (file, site) = (file.display(), &answers.site);
+    let mut text = format!("wrote {file}. Look at it; then\n{}", lines.concat());
+    text.push_str(&format!(
+        "{site} has to lead to the host: an A or AAAA record in your DNS.\n"
+    ));
+    if !answers.agreed {
+        text.push_str(
+            "Until an authority is named below [stack.proxy], browsers do not know its certificate.\n",
+        );
+    }
+    text
 }
 
+const WAY: &str = "--yes takes defaults for what is not given";
+const TERMS: &str = "Certificates come from Let's Encrypt, once you agree to its terms: \
+    https://letsencrypt.org/repository/\nDo you?";
+/// To name an authority is to agree to its terms.
+const AUTHORITY: &str = "
+# Who gives certificates. To name an authority is to agree to its terms: https://letsencrypt.org/repository/
+[[stack.proxy.acme]]
+directory = \"https://acme-v02.api.letsencrypt.org/directory\"
+";
 /// A recipient whose key nobody has.
 const NOBODY: &str = "age1qqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqq";
 
@@ -221,6 +278,7 @@ const SSH: &str = "ssh = \"root@192.0.2.1\"";
 const ADDRESS: &str = "#address = \"192.0.2.1\"";
 const SITE: &str = "names = [\"www.example.org\", \"example.org\"]";
 const USE: &str = "use = \"ghost\"";
+const PROGRAM: &str = "#   program = \"sovereign-proxy\"\n";
 const SERVICE: &str = "name = \"blog\"";
 
 #[cfg(test)]

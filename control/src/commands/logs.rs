@@ -48,10 +48,8 @@ pub async fn run(args: &Args, ctx: &Context) -> Result<Outcome, anyhow::Error> {
         .into());
     }
     let names: BTreeSet<&str> = meant.iter().map(|service| service.name.as_str()).collect();
-    let lines = Lines::new(
-        &ctx.printer,
-        names.iter().map(|name| name.len()).max().unwrap_or(0),
-    );
+    let longest = names.iter().map(|name| name.len()).max().unwrap_or(0);
+    let lines = Lines::new(&ctx.printer, longest, ctx.json);
     let mut logs = JoinSet::new();
     for service in meant {
         let reader = Reader {
@@ -80,6 +78,7 @@ async fn until_the_last(
     loop {
         tokio::select! {
             _ = tokio::signal::ctrl_c() => return Ok(outcome),
+            () = ctx.printer.reader_leaves() => return Ok(outcome),
             next = logs.join_next() => match next {
                 None => return Ok(outcome),
                 Some(Ok(Ok(()))) => {}

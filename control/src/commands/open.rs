@@ -30,6 +30,9 @@ pub async fn run(args: &Open, ctx: &Context) -> Result<Outcome, anyhow::Error> {
         .into());
     };
     let host = loaded.host(&service.host)?;
+    let task = ctx
+        .printer
+        .task(format!("{}: looking for {}", host.name, service.name));
     let running = running::find(ctx.access().as_ref(), host, &service.name).await?;
     let there = match service.kind.as_str() {
         // There the option says where it is found on its host.
@@ -39,6 +42,7 @@ pub async fn run(args: &Open, ctx: &Context) -> Result<Outcome, anyhow::Error> {
     let here = free(args.port)?;
     let ssh = ctx.access().session(host).await?;
     ssh.tunnel(here, there).await?;
+    drop(task);
     ctx.printer.print(&format!(
         "http://127.0.0.1:{here}{}\n",
         page(service, &kind)

@@ -8,6 +8,7 @@ use crate::args::{Rollback, Which};
 use crate::commands::deployment::{self, Planned};
 use crate::context::{Context, Loaded, Outcome};
 use crate::desired::{Desired, DesiredHost};
+use crate::engine;
 use crate::failure::{chain, hint};
 use crate::history::{self, Back};
 use crate::host::Host;
@@ -24,7 +25,10 @@ pub async fn run(args: &Rollback, ctx: &Context) -> Result<Outcome, anyhow::Erro
     })?;
     let named = |host: &&HostModel| args.host.is_empty() || args.host.contains(&host.name);
     let hosts: Vec<HostModel> = loaded.stack.hosts.iter().filter(named).cloned().collect();
-    let observed = observe(&hosts, deployment::connect(ctx)).await;
+    let observed = {
+        let _task = ctx.printer.task("looking at the hosts");
+        observe(&hosts, deployment::connect(ctx)).await
+    };
     if args.list {
         return list(&observed, ctx);
     }
@@ -52,6 +56,7 @@ async fn planned(
                 steps: Vec::new(),
                 blocked: Some((why.why, why.hint)),
                 unchanged: 0,
+                locked_by: None,
             }),
         }
     }
@@ -95,7 +100,22 @@ async fn back(
         stack,
         catalogue,
     };
-    back.desired().map_err(|error| unseen(&error, error.hint()))
+    let desired = back
+        .desired()
+        .map_err(|error| unseen(&error, error.hint()))?;
+    // What cannot be brought is said before anything is done.
+    for image in history::unsent(&desired, seen) {
+        if let Err(source) = engine::is_here(image).await {
+            let error = history::Error::NoImage {
+                host: host.name.clone(),
+                number: target.number,
+                image: image.pinned.clone(),
+                source: Box::new(source),
+            };
+            return Err(unseen(&error, error.hint()));
+        }
+    }
+    Ok(desired)
 }
 
 fn unseen(error: &(dyn std::error::Error + 'static), way: Option<String>) -> Unseen {
@@ -110,6 +130,7 @@ fn list(observed: &Observed, ctx: &Context) -> Result<Outcome, anyhow::Error> {
     let mut table = Table::headed(&["HOST", ">NUMBER", "WHEN", "BY", "SERVICES"]);
     let mut json = Vec::new();
     let (mut outcome, mut any) = (Outcome::Done, false);
+    let answers = observed.hosts.iter().any(|(_, seen)| seen.is_ok());
     for (name, seen) in &observed.hosts {
         match seen {
             Ok(seen) => {
@@ -131,9 +152,10 @@ fn list(observed: &Observed, ctx: &Context) -> Result<Outcome, anyhow::Error> {
     match ctx.json {
         true => ctx.printer.json(&json)?,
         false if any => ctx.printer.table(&table)?,
-        false => ctx
+        false if answers => ctx
             .printer
             .say("nothing was deployed yet on the hosts that answer"),
+        false => {}
     }
     Ok(outcome)
 }

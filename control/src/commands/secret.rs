@@ -1,5 +1,5 @@
 //! `sovereign secret`: passwords and keys of a stack. A value comes from the terminal or standard input and goes
-//! into the encrypted file; nothing here shows one.
+//! into the encrypted file; `get` alone shows one.
 
 use std::io::{IsTerminal as _, Read as _};
 
@@ -9,6 +9,7 @@ use zeroize::Zeroizing;
 
 use crate::args::{Secret, SecretCommand, SecretIdentity, SecretName};
 use crate::context::{Context, Loaded, Outcome, waiting};
+use crate::failure::Hinted;
 use crate::printer::{Cell, Printer, Table, Tone};
 use crate::secrets::{Error, Identity, Secrets, Shown};
 
@@ -16,6 +17,7 @@ use crate::secrets::{Error, Identity, Secrets, Shown};
 pub async fn run(args: &Secret, ctx: &Context) -> Result<Outcome, anyhow::Error> {
     match &args.what {
         SecretCommand::Set(args) => set(args, ctx).await?,
+        SecretCommand::Get(args) => get(args, ctx).await?,
         SecretCommand::List(_) => list(ctx).await?,
         SecretCommand::Rotate(args) => rotate(args, ctx).await?,
         SecretCommand::Seal(_) => seal(ctx).await?,
@@ -39,6 +41,36 @@ async fn set(args: &SecretName, ctx: &Context) -> Result<(), anyhow::Error> {
         users => format!("{} is {done}. `sovereign deploy` brings it to {}", args.name, users.join(", ")),
     });
     Ok(())
+}
+
+/// The value alone, with a newline: for a person, a pipe, or `$(...)`.
+async fn get(args: &SecretName, ctx: &Context) -> Result<(), anyhow::Error> {
+    let loaded = ctx.load()?;
+    let (safe, name) = (ctx.safe(&loaded.stack), args.name.clone());
+    let line = waiting(move || {
+        let secrets = safe.load()?;
+        let value = secrets.value(&name)?.expose_secret();
+        Ok::<_, Error>(Zeroizing::new(format!("{value}\n")))
+    });
+    let line = line.await.map_err(|error| not_yet(error, args, &loaded))?;
+    ctx.printer.print(&line)?;
+    Ok(())
+}
+
+/// One that the stack needs and that is not there has another way out than one that nobody knows.
+fn not_yet(error: anyhow::Error, args: &SecretName, loaded: &Loaded) -> anyhow::Error {
+    let name = &args.name;
+    let unknown = matches!(error.downcast_ref(), Some(Error::Unknown { .. }));
+    let hint = match () {
+        () if unknown && loaded.needs().iter().any(|need| need.name == *name) => {
+            "the first `sovereign deploy` makes it".to_owned()
+        }
+        () if unknown && loaded.named().contains(&name.as_str()) => {
+            format!("`sovereign secret set {name}` sets it")
+        }
+        () => return error,
+    };
+    Hinted::new(format!("{name} is not set yet"), hint).into()
 }
 
 async fn rotate(args: &SecretName, ctx: &Context) -> Result<(), anyhow::Error> {

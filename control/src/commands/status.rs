@@ -11,9 +11,9 @@ use tokio::task::JoinSet;
 use crate::args::Status as Args;
 use crate::context::{Context, Outcome};
 use crate::failure::Wrong;
-use crate::printer::Screen;
+use crate::printer::{Look, Screen};
 use crate::ssh::Connect;
-use crate::status::{self, Look, Pace, Status, Survey};
+use crate::status::{self, Look as Seen, Pace, Status, Survey};
 
 /// How often it is shown anew, and how long a host is left alone between two looks.
 const ANEW: Duration = Duration::from_secs(2);
@@ -58,7 +58,7 @@ async fn watch(survey: &Survey, ctx: &Context) -> Result<Outcome, anyhow::Error>
     };
     let (send, mut seen) = mpsc::channel(survey.asked.len().max(1));
     let _lookers = lookers(survey, ctx, &send);
-    let mut looks: Vec<Option<Look>> = vec![None; survey.asked.len()];
+    let mut looks: Vec<Option<Seen>> = vec![None; survey.asked.len()];
     let mut tick = tokio::time::interval(ANEW);
     let mut ended = signal(SignalKind::terminate())?;
     loop {
@@ -72,12 +72,12 @@ async fn watch(survey: &Survey, ctx: &Context) -> Result<Outcome, anyhow::Error>
             }
             _ = tick.tick() => {}
         }
-        screen.draw(&frame(survey, &looks, ctx))?;
+        screen.draw(&frame(survey, &looks))?;
     }
 }
 
 /// Looks at each host, again and again, for as long as what this gives is held.
-fn lookers(survey: &Survey, ctx: &Context, send: &mpsc::Sender<(usize, Look)>) -> JoinSet<()> {
+fn lookers(survey: &Survey, ctx: &Context, send: &mpsc::Sender<(usize, Seen)>) -> JoinSet<()> {
     let mut lookers = JoinSet::new();
     for (place, asked) in survey.asked.iter().cloned().enumerate() {
         let connect: Arc<dyn Connect> = ctx.access().clone();
@@ -96,7 +96,7 @@ fn lookers(survey: &Survey, ctx: &Context, send: &mpsc::Sender<(usize, Look)>) -
     lookers
 }
 
-fn frame(survey: &Survey, looks: &[Option<Look>], ctx: &Context) -> String {
+fn frame(survey: &Survey, looks: &[Option<Seen>]) -> String {
     let now = OffsetDateTime::now_utc();
     let (hour, minute, second) = now.to_hms();
     let mut text = format!(
@@ -104,19 +104,22 @@ fn frame(survey: &Survey, looks: &[Option<Look>], ctx: &Context) -> String {
         survey.stack(),
         now.date()
     );
-    let known: Vec<Look> = looks.iter().flatten().cloned().collect();
+    let known: Vec<Seen> = looks.iter().flatten().cloned().collect();
     let waited = survey
         .asked
         .iter()
         .zip(looks)
         .filter(|(_, look)| look.is_none());
     let waited: Vec<&str> = waited.map(|(asked, _)| asked.host.name.as_str()).collect();
+    // The terminal may have another size by now.
+    let look = Look::of(&std::io::stdout());
     if !known.is_empty() {
-        text.push_str(&status::render(
-            &survey.status(&known, now),
-            now,
-            ctx.printer.look(),
-        ));
+        let status = survey.status(&known, now);
+        // That nothing needs attention can be said once everything was seen.
+        text.push_str(&match waited.is_empty() || !status.attention.is_empty() {
+            true => status::screen(&status, now, look),
+            false => status::tables(&status, now, look),
+        });
     }
     if !waited.is_empty() {
         text.push_str(&format!("\nlooking at {}\n", waited.join(", ")));

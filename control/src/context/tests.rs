@@ -101,10 +101,8 @@ async fn secrets_that_are_only_looked_at_are_not_kept() {
     let stack = folder.path().join("stack.toml");
     std::fs::write(&stack, STACK.replace("NOBODY", &recipient)).unwrap();
     let common = Common {
-        stack: &stack,
         identity: Some(&key),
-        json: false,
-        answers: None,
+        ..Common::at(&stack)
     };
     let ctx = Context::new(common, Printer::caught(&[]));
     let loaded = ctx.load().unwrap();
@@ -121,15 +119,10 @@ async fn secrets_that_are_only_looked_at_are_not_kept() {
 
 #[tokio::test]
 async fn answers_that_were_given_beforehand() {
-    let answers = Answers {
-        yes: true,
-        confirm: vec!["blog".to_owned()],
-    };
     let common = Common {
-        stack: Path::new("a"),
-        identity: None,
-        json: false,
-        answers: Some(&answers),
+        yes: true,
+        confirm: &["blog".to_owned()],
+        ..Common::at(Path::new("a"))
     };
     let ctx = Context::new(common, Printer::caught(&[]));
     assert!(ctx.confirm("Go on?").await.is_ok());

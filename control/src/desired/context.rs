@@ -203,6 +203,28 @@ pub(super) fn needed<'i>(
     })
 }
 
+/// Its options as the operator reads them; of a secret only its name.
+pub(super) fn shown_options(service: &Service) -> BTreeMap<String, String> {
+    let shown = |value: &model::Value| match value {
+        model::Value::Text(text) => text.clone(),
+        model::Value::Number(number) => number.to_string(),
+        model::Value::Switch(on) => on.to_string(),
+        model::Value::List(list) => list.join(", "),
+        model::Value::Secret(name) => format!("the secret {name}"),
+    };
+    let options = service.options.iter();
+    options
+        .map(|(name, value)| (name.clone(), shown(value)))
+        .collect()
+}
+
+/// The name of its site; empty where it has none.
+pub(super) fn site_name(inputs: Inputs<'_>, service: &Service) -> String {
+    let site = service.site.and_then(|at| inputs.stack.sites.get(at));
+    let name = site.and_then(|site| site.names.first());
+    name.cloned().unwrap_or_default()
+}
+
 /// The URL of a site, without a slash at its end.
 pub(super) fn site_url(inputs: Inputs<'_>, site: &Site) -> String {
     let off = site.proxy.get("tls").and_then(toml::Value::as_str) == Some("off");

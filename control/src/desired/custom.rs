@@ -7,8 +7,7 @@ use std::collections::BTreeMap;
 use sovereign_config::stack::catalogue;
 use sovereign_config::stack::model::{Engine, Service};
 
-use super::context::image;
-use super::service::{options, site_name};
+use super::context::{image, shown_options, site_name};
 use super::{DesiredService, File, Files, Image, Inputs, RenderError, revision};
 
 /// What the operator's Compose file is called on the host.
@@ -35,13 +34,15 @@ pub(super) fn render(inputs: Inputs<'_>, service: &Service) -> Result<DesiredSer
         site: site_name(inputs, service),
         revision: revision::of(&files, images.iter()),
         files,
-        options: options(service),
+        options: shown_options(service),
         images,
         port: definition.visited_port(&service.options),
         two: false,
         patience: definition.patience,
         volumes: Vec::new(),
         archives: Vec::new(),
+        needs: Vec::new(),
+        rotations: Vec::new(),
     })
 }
 
@@ -107,15 +108,13 @@ fn files(
         .map(|part| labels(&service.name, part))
         .collect();
     let include = format!("include:\n  - path: [\"./{OPERATOR}\", \"./{LABELS}\"]\n");
-    let file = |content: String| File {
-        mode: 0o644,
-        content: content.into_bytes(),
-        secret: false,
-    };
     Ok(Files::from([
-        ("compose.yaml".to_owned(), file(include)),
-        (OPERATOR.to_owned(), file(pinned(text, images))),
-        (LABELS.to_owned(), file(format!("services:\n{labels}"))),
+        ("compose.yaml".to_owned(), File::plain(include)),
+        (OPERATOR.to_owned(), File::plain(pinned(text, images))),
+        (
+            LABELS.to_owned(),
+            File::plain(format!("services:\n{labels}")),
+        ),
     ]))
 }
 

@@ -119,6 +119,14 @@ pub enum RenderError {
         /// Why.
         source: Box<toml::ser::Error>,
     },
+    /// What the proxy of a host would be told, and would not take.
+    #[error("{host}: what its proxy would be told is not sound:\n{}", problems.join("\n"))]
+    Proxy {
+        /// The host.
+        host: String,
+        /// What is wrong: the site, the key, what is there and what should be.
+        problems: Vec<String>,
+    },
     /// A file that a service brings along was not read.
     #[error("{service}: {} was not read", path.display())]
     NoSource {
@@ -146,6 +154,19 @@ pub enum RenderError {
 }
 
 impl RenderError {
+    /// Whether `stack.toml` asks for what cannot be.
+    pub fn is_wrong_usage(&self) -> bool {
+        !matches!(
+            self,
+            Self::Expression(_)
+                | Self::ProxyTemplate { .. }
+                | Self::Toml { .. }
+                | Self::NoSecret { .. }
+                | Self::NotLocked { .. }
+                | Self::NoSource { .. }
+        )
+    }
+
     /// The way out.
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
@@ -155,8 +176,10 @@ impl RenderError {
             Self::Needs { kind, host, .. } => {
                 format!("add a [[service]] with use = \"{kind}\" and host = \"{host}\"")
             }
-            Self::NoSecret { name, .. } => format!("sovereign secret set {name}"),
-            Self::NotLocked { .. } => "sovereign lock".to_owned(),
+            Self::NoSecret { name, .. } => format!("`sovereign secret set {name}` asks for it"),
+            Self::NotLocked { .. } => {
+                "`sovereign lock` finds out which image that means, and writes it down".to_owned()
+            }
             Self::Ports { .. } => "move some to another host".to_owned(),
             Self::Custom { .. } => {
                 "it needs services: with an image: each, by a tag or a digest".to_owned()

@@ -21,6 +21,7 @@ pub(super) fn add(environment: &mut Environment<'_>, service: &str, port: u16, v
     environment.add_filter("public_key", |key: String| {
         nip05::public_key(&key).ok_or_else(|| wrong(format!("{key:?} is not a public key")))
     });
+    environment.add_function("refuse", |why: String| Err::<(), _>(wrong(why)));
     environment.add_function("port", move |number: Option<u16>| match number {
         Some(number) if number >= ports::EACH => {
             Err(wrong(format!("a service has {} ports", ports::EACH)))

@@ -1,16 +1,15 @@
 //! `proxy.toml` of a host: its sites, what its services ask of the whole proxy, and the operator's keys over them.
 //! Stands alone because it decides which host serves which site.
 
-use std::path::Path;
-
-use sovereign_config::Report;
 use sovereign_config::model;
 use sovereign_config::stack::model::{Host, ProxyAs, Role, Site, Stack};
+use sovereign_config::{Problem, Report};
 use toml::{Table, Value};
 
 use super::ports::Ports;
 use super::site::{self, Seen};
-use super::{DesiredProxy, File, Files, Inputs, RenderError, context, revision, rules, run};
+use super::{DesiredProxy, File, Inputs, RenderError};
+use super::{context, named, revision, rules, run};
 
 /// The configuration in the folder of its revision.
 pub(super) const CONFIG: &str = "proxy.toml";
@@ -24,7 +23,8 @@ pub(super) fn render(
     host: &Host,
     ports: &Ports,
 ) -> Result<DesiredProxy, RenderError> {
-    let table = configuration(inputs, host, ports)?;
+    let (mut table, shown) = configuration(inputs, host, ports)?;
+    let sent = named::send(&mut table, inputs.sources, &host.name)?;
     let (http, https) = run::addresses(&table);
     let text = toml::to_string_pretty(&table).map_err(|source| RenderError::Toml {
         host: host.name.clone(),
@@ -38,22 +38,71 @@ pub(super) fn render(
         None => run::unit(&http, &https),
         Some(image) => run::container(&image.pinned),
     };
-    files.insert(CONFIG.to_owned(), file(0o600, format!("{HEAD}{text}")));
-    Ok(DesiredProxy {
+    files.extend(sent);
+    let configuration = File {
+        mode: 0o600,
+        ..File::plain(format!("{HEAD}{text}"))
+    };
+    files.insert(CONFIG.to_owned(), configuration);
+    let proxy = DesiredProxy {
         runs: host.proxy,
         program: inputs.program.clone(),
         revision: revision::of(&files, image.iter()),
         files,
         image,
-    })
+    };
+    match check(&proxy) {
+        Ok(_) => Ok(proxy),
+        Err(report) => Err(RenderError::Proxy {
+            host: host.name.clone(),
+            problems: problems(inputs.stack, &shown, &report),
+        }),
+    }
 }
 
-/// Reads a rendered configuration as the proxy will. Files that it names are those of its host: a report that is
-/// about them says nothing here.
+/// What the proxy says of its configuration, by the keys of `stack.toml` where they are from there. `shown`: its
+/// sites, by their places in the stack.
+fn problems(stack: &Stack, shown: &[usize], report: &Report) -> Vec<String> {
+    let said = |problem: &Problem| {
+        let key = origin(stack, shown, &problem.key);
+        let (found, wanted) = (&problem.found, &problem.wanted);
+        let hint = problem.hint.iter().map(|hint| format!("\n  hint: {hint}"));
+        let hint: String = hint.collect();
+        format!("{key}: found {found}, wanted {wanted}{hint}")
+    };
+    report.problems.iter().map(said).collect()
+}
+
+/// Where a key of `proxy.toml` is from.
+fn origin(stack: &Stack, shown: &[usize], key: &str) -> String {
+    let first = |key: &str| key.split(['.', '[']).next().unwrap_or_default().to_owned();
+    let of_site = key.strip_prefix("site[").and_then(|rest| {
+        let (number, rest) = rest.split_once(']')?;
+        let at = *shown.get(number.parse::<usize>().ok()?)?;
+        Some((at, stack.sites.get(at)?, rest.trim_start_matches('.')))
+    });
+    match of_site {
+        Some((at, site, rest)) => {
+            let name = site.names.first().map_or("", String::as_str);
+            let whose = if site.proxy.contains_key(&first(rest)) {
+                format!("site[{at}].proxy of stack.toml")
+            } else {
+                format!("site[{at}] of stack.toml, by its services")
+            };
+            format!("{name}: {rest} ({whose})")
+        }
+        None if stack.proxy.contains_key(&first(key)) => format!("stack.proxy.{key}"),
+        None => key.to_owned(),
+    }
+}
+
+/// Reads a rendered configuration as the proxy will, with the files that are placed beside it.
 pub fn check(proxy: &DesiredProxy) -> Result<model::Proxy, Report> {
     let content = proxy.files.get(CONFIG).map(|file| file.content.as_slice());
     let text = String::from_utf8_lossy(content.unwrap_or_default());
-    sovereign_config::parse(CONFIG, &text, Path::new("/"))
+    let files = proxy.files.iter();
+    let files = files.map(|(path, file)| (path.as_str(), file.content.as_slice()));
+    sovereign_config::parse_elsewhere(CONFIG, &text, files.collect())
 }
 
 impl DesiredProxy {
@@ -67,26 +116,18 @@ impl DesiredProxy {
     }
 }
 
-pub(super) fn file(mode: u32, content: String) -> File {
-    File {
-        mode,
-        content: content.into_bytes(),
-        secret: false,
-    }
-}
-
-/// The files of the system's configuration.
-pub(super) fn files<const N: usize>(list: [(&str, String); N]) -> Files {
-    list.map(|(name, content)| (name.to_owned(), file(0o644, content)))
-        .into()
-}
-
-fn configuration(inputs: Inputs<'_>, host: &Host, ports: &Ports) -> Result<Table, RenderError> {
+/// The configuration, and which sites are in it, by their places in the stack.
+fn configuration(
+    inputs: Inputs<'_>,
+    host: &Host,
+    ports: &Ports,
+) -> Result<(Table, Vec<usize>), RenderError> {
     let mut limits = Table::new();
-    let mut sites = Vec::new();
+    let (mut sites, mut shown) = (Vec::new(), Vec::new());
     for (at, site) in inputs.stack.sites.iter().enumerate() {
         if let Some(seen) = seen_from(inputs.stack, host, ports, at, site) {
             sites.push(Value::Table(site::render(inputs, at, seen, &mut limits)?));
+            shown.push(at);
         }
     }
     if sites.is_empty() {
@@ -101,7 +142,7 @@ fn configuration(inputs: Inputs<'_>, host: &Host, ports: &Ports) -> Result<Table
     }
     rules::lay(&mut table, inputs.stack.proxy.clone());
     table.insert("site".to_owned(), Value::Array(sites));
-    Ok(table)
+    Ok((table, shown))
 }
 
 /// Whether a host serves a site, and where its upstreams are then: a mirror serves all sites of the primary, any

@@ -102,8 +102,17 @@ fn below(base: &Table, route: &Table, at: &str) -> Value {
         path => format!("{at}{path}"),
     };
     moved.insert("path".to_owned(), Value::from(path));
+    if let Some(Value::Table(languages)) = moved.get_mut("languages") {
+        languages.iter_mut().for_each(|(_, to)| move_target(to, at));
+    }
     if let Some(redirect) = moved.get_mut("redirect") {
-        move_redirect(redirect, at);
+        match redirect {
+            Value::Table(table) => table
+                .get_mut("to")
+                .into_iter()
+                .for_each(|to| move_target(to, at)),
+            to => move_target(to, at),
+        }
         return Value::Table(moved);
     }
     if moved.contains_key("answer") {
@@ -114,12 +123,9 @@ fn below(base: &Table, route: &Table, at: &str) -> Value {
     Value::Table(whole)
 }
 
-fn move_redirect(redirect: &mut Value, at: &str) {
-    let to = match redirect {
-        Value::Table(table) => table.get_mut("to"),
-        other => Some(other),
-    };
-    if let Some(Value::String(to)) = to
+/// A target of this site leads below the path as well.
+fn move_target(to: &mut Value, at: &str) {
+    if let Value::String(to) = to
         && to.starts_with('/')
     {
         *to = format!("{at}{to}");

@@ -9,8 +9,7 @@
 use sovereign_config::stack::model::ProxyAs;
 use toml::{Table, Value};
 
-use super::Files;
-use super::proxy::files;
+use super::{File, Files};
 
 /// Where on a host everything of its proxy lies.
 pub const FOLDER: &str = "/var/lib/sovereign/proxy";
@@ -18,6 +17,9 @@ pub const FOLDER: &str = "/var/lib/sovereign/proxy";
 pub const IMAGE: &str = "debian:12-slim";
 /// The name of its unit, and of its Compose project.
 pub const NAME: &str = "sovereign-proxy";
+
+/// The folder that systemd makes for it while it runs.
+const RUNTIME: &str = "/run/sovereign-proxy";
 
 /// Where a running proxy is found on its host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,17 +74,31 @@ pub(super) fn addresses(configuration: &Table) -> (Vec<String>, Vec<String>) {
     (named("http", "[::]:80"), https)
 }
 
+/// What root runs so that a proxy run by systemd may read its configuration and the files that it names, whoever it
+/// is there: copies for it alone, in its own folder. `folder` is [`FOLDER`], as root sees it.
+pub fn takes(folder: &str) -> [Vec<String>; 2] {
+    let copy = ["cp", "-r", "--remove-destination", "--"].map(str::to_owned);
+    let copy = copy
+        .into_iter()
+        .chain([format!("{folder}/live/."), RUNTIME.to_owned()]);
+    let own = format!("--reference={RUNTIME}");
+    let own = ["chown", "-R", &own, "--", RUNTIME].map(str::to_owned);
+    [copy.collect(), own.into()]
+}
+
 /// The unit and its sockets. The unit's user is made up by systemd and may read nothing of the folder above, so root
 /// hands it the configuration, and programs are shown to it in another place.
 pub(super) fn unit(http: &[String], https: &[String]) -> Files {
     let place = place(ProxyAs::Systemd);
     let (program, take) = (
         format!("{}/{NAME}", place.programs),
-        format!(
-            "+/usr/bin/install -m 0444 {FOLDER}/live/proxy.toml {}",
-            place.config
-        ),
+        takes(FOLDER).map(|argv| format!("+/usr/bin/{}", argv.join(" "))),
     );
+    let take = |when: &str| {
+        take.iter()
+            .map(|line| format!("{when}={line}\n"))
+            .collect::<String>()
+    };
     let service = format!(
         "# Written by sovereign from stack.toml; the next deployment writes it anew.\n\
          [Unit]\n\
@@ -95,9 +111,9 @@ pub(super) fn unit(http: &[String], https: &[String]) -> Files {
          [Service]\n\
          Type=notify\n\
          NotifyAccess=all\n\
-         ExecStartPre={take}\n\
+         {before}\
          ExecStart={program} run --config {config}\n\
-         ExecReload={take}\n\
+         {again}\
          ExecReload={program} reload --admin {admin}\n\
          Restart=always\n\
          RestartSec=1s\n\
@@ -109,13 +125,15 @@ pub(super) fn unit(http: &[String], https: &[String]) -> Files {
          \n\
          [Install]\n\
          WantedBy=multi-user.target\n",
+        before = take("ExecStartPre"),
+        again = take("ExecReload"),
         config = place.config,
         admin = place.admin,
         programs = place.programs,
     );
-    files([
-        ("sovereign-proxy.service", service),
-        ("sovereign-proxy.socket", sockets(http, https)),
+    Files::from([
+        (format!("{NAME}.service"), File::plain(service)),
+        (format!("{NAME}.socket"), File::plain(sockets(http, https))),
     ])
 }
 
@@ -210,5 +228,5 @@ pub(super) fn container(image: &str) -> Files {
         config = text(place.config),
         admin = text(place.admin),
     );
-    files([("compose.yaml", compose)])
+    Files::from([("compose.yaml".to_owned(), File::plain(compose))])
 }

@@ -1,12 +1,12 @@
 //! The files of a service: every template of its folder, rendered. Stands alone because what a service is on a host
 //! follows from here alone.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use sovereign_config::stack::catalogue::{Archived, CUSTOM};
 use sovereign_config::stack::model::{Service, Value};
 
-use super::context::{Subject, listed, needed};
+use super::context::{Subject, listed, needed, shown_options, site_name};
 use super::ports::Ports;
 use super::{DesiredService, File, Files, Inputs, RenderError, custom, revision};
 use crate::catalogue;
@@ -74,12 +74,17 @@ pub(super) fn render(
         revision: revision::of(&files, images.iter()),
         port: (definition.port.is_some() || is_published(&files)).then_some(port),
         files,
-        options: options(service),
+        options: shown_options(service),
         images,
         two: subject.may_be_two(),
         patience: definition.patience,
         volumes: listed(&subject.volumes),
         archives: archives(&subject)?,
+        needs: needs(inputs, service)?
+            .into_iter()
+            .map(str::to_owned)
+            .collect(),
+        rotations: catalogue::rotations(definition, service)?,
     })
 }
 
@@ -89,28 +94,6 @@ fn is_published(files: &Files) -> bool {
         .get("compose.yaml")
         .map(|file| String::from_utf8_lossy(&file.content));
     compose.is_some_and(|text| text.contains("SOVEREIGN_PORT"))
-}
-
-/// Its options as the operator reads them; of a secret only its name.
-pub(super) fn options(service: &Service) -> BTreeMap<String, String> {
-    let shown = |value: &Value| match value {
-        Value::Text(text) => text.clone(),
-        Value::Number(number) => number.to_string(),
-        Value::Switch(on) => on.to_string(),
-        Value::List(list) => list.join(", "),
-        Value::Secret(name) => format!("the secret {name}"),
-    };
-    let options = service.options.iter();
-    options
-        .map(|(name, value)| (name.clone(), shown(value)))
-        .collect()
-}
-
-/// The name of its site; empty where it has none.
-pub(super) fn site_name(inputs: Inputs<'_>, service: &Service) -> String {
-    let site = service.site.and_then(|at| inputs.stack.sites.get(at));
-    let name = site.and_then(|site| site.names.first());
-    name.cloned().unwrap_or_default()
 }
 
 fn needs<'i>(inputs: Inputs<'i>, service: &'i Service) -> Result<BTreeSet<&'i str>, RenderError> {

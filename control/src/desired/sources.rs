@@ -1,5 +1,5 @@
 //! What is read from this machine before anything is rendered: the folder of a static site, the Compose file of a
-//! custom service. Stands alone because rendering is a pure function, and this is where its input comes from.
+//! custom service, the files that proxies are told of. Stands alone because rendering is a pure function, and this is where its input comes from.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use sovereign_config::stack::model::{Service, Stack, Value};
 
-use super::{File, Files, custom};
+use super::{File, Files, custom, named};
 
 /// The option that names a folder of this machine, beside `stack.toml`.
 pub(super) const FOLDER: &str = "folder";
@@ -17,9 +17,14 @@ const PLACE: &str = "files";
 const MOST_FILES: usize = 10_000;
 const MOST_BYTES: u64 = 64 << 20;
 
-/// Files of this machine, by the service that brings them along.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Sources(BTreeMap<String, Files>);
+/// Files of this machine.
+#[derive(Clone, Default, PartialEq)]
+pub struct Sources {
+    /// By the service that brings them along.
+    brought: BTreeMap<String, Files>,
+    /// By the name that `stack.toml` has for them.
+    named: BTreeMap<String, Vec<u8>>,
+}
 
 /// Why they could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -27,7 +32,7 @@ pub enum SourceError {
     /// The system says no.
     #[error("{service}: reading {}", path.display())]
     Read {
-        /// The service.
+        /// The service, or `stack.toml`.
         service: String,
         /// What was to be read.
         path: PathBuf,
@@ -53,26 +58,43 @@ pub enum SourceError {
 }
 
 impl Sources {
-    /// Reads what the services of a stack bring along. Relative paths count from `base`, the folder of `stack.toml`.
+    /// Reads what the services of a stack bring along, and what it names for its proxies. Relative paths count from `base`, the folder of `stack.toml`.
     pub fn read(stack: &Stack, base: &Path) -> Result<Self, SourceError> {
         let mut sources = Self::default();
         for service in &stack.services {
             if let Some(files) = files_of(service, base)? {
-                sources.0.insert(service.name.clone(), files);
+                sources.brought.insert(service.name.clone(), files);
             }
+        }
+        for name in named::of_stack(stack) {
+            let path = base.join(&name);
+            let content =
+                std::fs::read(&path).map_err(|source| unread("stack.toml", &path, source))?;
+            sources.named.insert(name, content);
         }
         Ok(sources)
     }
 
     /// These files for this service.
     pub fn with(mut self, service: &str, files: Files) -> Self {
-        self.0.insert(service.to_owned(), files);
+        self.brought.insert(service.to_owned(), files);
+        self
+    }
+
+    /// This file under this name.
+    pub fn with_named(mut self, name: &str, content: Vec<u8>) -> Self {
+        self.named.insert(name.to_owned(), content);
         self
     }
 
     /// What a service brings along.
     pub fn of(&self, service: &str) -> Option<&Files> {
-        self.0.get(service)
+        self.brought.get(service)
+    }
+
+    /// A file that `stack.toml` names for its proxies.
+    pub fn named(&self, name: &str) -> Option<&[u8]> {
+        self.named.get(name).map(Vec::as_slice)
     }
 
     /// The images of a custom service, by tag, as its Compose file names them.
@@ -84,9 +106,7 @@ impl Sources {
             custom::images(&String::from_utf8_lossy(&file.content))
         })
     }
-}
 
-impl Sources {
     /// The TCP ports that a custom service publishes on all addresses of its host.
     pub fn published(&self, service: &str) -> Vec<u16> {
         let file = self
@@ -100,10 +120,10 @@ impl Sources {
 
 fn files_of(service: &Service, base: &Path) -> Result<Option<Files>, SourceError> {
     if let Some(path) = &service.compose {
-        let content = std::fs::read(path).map_err(|source| unread(service, path, source))?;
+        let content = std::fs::read(path).map_err(|source| unread(&service.name, path, source))?;
         return Ok(Some(Files::from([(
             custom::OPERATOR.to_owned(),
-            plain(content),
+            File::plain(content),
         )])));
     }
     match service.options.get(FOLDER) {
@@ -138,13 +158,13 @@ impl<'s> Reading<'s> {
     fn folder(&mut self, folder: &Path, place: &str) -> Result<(), SourceError> {
         let service = self.service;
         let entries =
-            std::fs::read_dir(folder).map_err(|source| unread(service, folder, source))?;
+            std::fs::read_dir(folder).map_err(|source| unread(&service.name, folder, source))?;
         for entry in entries {
-            let entry = entry.map_err(|source| unread(service, folder, source))?;
+            let entry = entry.map_err(|source| unread(&service.name, folder, source))?;
             let path = entry.path();
             let kind = entry
                 .file_type()
-                .map_err(|source| unread(service, &path, source))?;
+                .map_err(|source| unread(&service.name, &path, source))?;
             let name = entry.file_name();
             let Some(name) = name.to_str().filter(|_| kind.is_dir() || kind.is_file()) else {
                 return Err(SourceError::Strange {
@@ -165,7 +185,7 @@ impl<'s> Reading<'s> {
     fn file(&mut self, path: &Path, place: String) -> Result<(), SourceError> {
         let service = self.service;
         let size = std::fs::metadata(path)
-            .map_err(|source| unread(service, path, source))?
+            .map_err(|source| unread(&service.name, path, source))?
             .len();
         self.bytes += size;
         if self.bytes > MOST_BYTES || self.files.len() >= MOST_FILES {
@@ -174,23 +194,15 @@ impl<'s> Reading<'s> {
                 path: self.root.clone(),
             });
         }
-        let content = std::fs::read(path).map_err(|source| unread(service, path, source))?;
-        self.files.insert(place, plain(content));
+        let content = std::fs::read(path).map_err(|source| unread(&service.name, path, source))?;
+        self.files.insert(place, File::plain(content));
         Ok(())
     }
 }
 
-fn plain(content: Vec<u8>) -> File {
-    File {
-        mode: 0o644,
-        content,
-        secret: false,
-    }
-}
-
-fn unread(service: &Service, path: &Path, source: io::Error) -> SourceError {
+fn unread(service: &str, path: &Path, source: io::Error) -> SourceError {
     SourceError::Read {
-        service: service.name.clone(),
+        service: service.to_owned(),
         path: path.to_owned(),
         source,
     }

@@ -1,8 +1,12 @@
 //! What is rendered, as text: kept in `expected`, and written anew with `UPDATE_EXPECTED=1`, to be read in the diff.
 
+// What proxies are told, and what is refused.
+mod told;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
+use std::sync::LazyLock;
 
 use sovereign_config::stack::catalogue::{Catalogue, Takes};
 use sovereign_config::stack::model::{
@@ -10,7 +14,14 @@ use sovereign_config::stack::model::{
 };
 
 use super::*;
-use crate::catalogue::{catalogue, images, secret_key};
+use crate::catalogue::{self, images, secret_key};
+
+/// All kinds, read once.
+fn catalogue() -> Catalogue {
+    static ALL: LazyLock<Catalogue> =
+        LazyLock::new(|| catalogue::catalogue().expect("a sound catalogue"));
+    ALL.clone()
+}
 
 /// A stack to be rendered, and what it is rendered from.
 struct Bench {
@@ -29,7 +40,7 @@ impl Bench {
         let files = Files::from([("files/index.html".to_owned(), page)]);
         Self {
             stack: stack(),
-            catalogue: catalogue().expect("a sound catalogue"),
+            catalogue: catalogue(),
             sources: Sources::default().with("static", files),
         }
     }
@@ -269,14 +280,16 @@ fn rendered(bench: &Bench, what: &str) -> Desired {
 
 #[test]
 fn every_kind_with_defaults() {
-    for kind in catalogue().expect("a sound catalogue").keys() {
+    for kind in catalogue().keys() {
         is_expected(kind, &rendered(&Bench::of(kind, &[]), kind));
     }
 }
 
-#[test]
-fn every_kind_with_each_choice() {
-    for (kind, definition) in &catalogue().expect("a sound catalogue") {
+/// Every kind, with each of the values that it may choose from.
+fn each_choice() -> Vec<(String, Bench)> {
+    let mut all = Vec::new();
+    for (kind, definition) in &catalogue() {
+        all.push((kind.clone(), Bench::of(kind, &[])));
         for (name, choice) in &definition.options {
             let values = match &choice.takes {
                 Takes::Choice(values) => values.iter().map(|value| text(value)).collect(),
@@ -285,21 +298,87 @@ fn every_kind_with_each_choice() {
             };
             for value in values {
                 let what = format!("{kind} with {name} = {value:?}");
-                let desired = rendered(&Bench::of(kind, &[(name, value)]), &what);
-                proxies_are_sound(&desired, &what);
-                secrets_are_kept(&desired, &what);
+                all.push((what, Bench::of(kind, &[(name, value)])));
             }
         }
+    }
+    all
+}
+
+#[test]
+fn every_kind_with_each_choice() {
+    for (what, bench) in each_choice() {
+        let desired = rendered(&bench, &what);
+        proxies_are_sound(&desired, &what);
+        secrets_are_kept(&desired, &what);
     }
 }
 
 #[test]
 fn ghost_in_several_languages() {
     let languages = ("languages", list(&["en", "de"]));
-    is_expected(
-        "ghost-languages",
-        &rendered(&Bench::of("ghost", &[languages]), "ghost"),
+    let desired = rendered(&Bench::of("ghost", &[languages]), "ghost");
+    is_expected("ghost-languages", &desired);
+    let proxy = check_proxy(&desired.hosts[0].proxy).expect("a sound configuration");
+    let sent: Vec<_> = proxy.sites[0]
+        .routes
+        .iter()
+        .filter(|route| !route.languages.is_empty())
+        .collect();
+    assert_eq!(sent.len(), 1, "readers of the first page alone are sent");
+    let to = |tag: &str, to: &str| (tag.to_owned(), to.to_owned());
+    let wanted = [
+        to("*", "/en/{query}"),
+        to("de", "/de/{query}"),
+        to("en", "/en/{query}"),
+    ];
+    assert_eq!(sent[0].languages, wanted);
+}
+
+#[test]
+fn languages_below_a_path_stay_below_it() {
+    let languages = ("languages", list(&["en", "de"]));
+    let bench = Bench::new().service("static", &[], Some(0), "/").service(
+        "ghost",
+        &[languages],
+        Some(0),
+        "/blog/",
     );
+    let desired = rendered(&bench, "ghost below a path");
+    let proxy = check_proxy(&desired.hosts[0].proxy).expect("a sound configuration");
+    let mut routes = proxy.sites[0].routes.iter();
+    let sent = routes.find(|route| !route.languages.is_empty());
+    let targets = sent
+        .map(|route| route.languages.clone())
+        .unwrap_or_default();
+    let targets: Vec<String> = targets.into_iter().map(|(_, to)| to).collect();
+    let wanted = ["/blog/en/{query}", "/blog/de/{query}", "/blog/en/{query}"];
+    assert_eq!(targets, wanted);
+}
+
+#[test]
+fn what_changes_a_secret_finds_it_in_a_file_of_its_name() {
+    let mut rotated = BTreeMap::new();
+    for (kind, bench) in each_choice() {
+        let desired = rendered(&bench, &kind);
+        for service in &desired.hosts[0].services {
+            for rotation in &service.rotations {
+                let key = secret_key(&service.name, &rotation.secret);
+                let file = &service.files[&format!("secrets/{}", rotation.secret)];
+                let content = String::from_utf8_lossy(&file.content);
+                assert_eq!(content, format!("SECRET-{key}"), "{kind}: {rotation:?}");
+                rotated.insert(key, rotation.service.clone());
+            }
+        }
+    }
+    // Every password that a database keeps, in each of the kinds that have one.
+    for (kind, definition) in &catalogue() {
+        let names = definition.secrets.keys();
+        for name in names.filter(|name| name.starts_with("database_")) {
+            let key = secret_key(kind, name);
+            assert!(rotated.contains_key(&key), "nothing changes {key}");
+        }
+    }
 }
 
 #[test]
@@ -352,39 +431,6 @@ fn a_site_of_several_services_and_its_mirror() {
 }
 
 #[test]
-fn what_runs_in_slot_b_is_asked_there() {
-    let desired = rendered(&Bench::of("static", &[]), "static");
-    let host = &desired.hosts[0];
-    let port = host.services[0].port.expect("a port");
-    let moved = host.proxy_with(&BTreeMap::from([("static".to_owned(), Slot::B)]));
-    let upstream = |proxy: &DesiredProxy| {
-        let sites = check_proxy(proxy).expect("a sound configuration").sites;
-        sites[0].upstream[0].display()
-    };
-    assert_eq!(upstream(&host.proxy), format!("http://127.0.0.1:{port}"));
-    assert_eq!(
-        upstream(&moved),
-        format!("http://127.0.0.1:{}", port + SLOT_B)
-    );
-    assert_ne!(moved.revision, host.proxy.revision);
-    let same = host.proxy_with(&BTreeMap::from([("static".to_owned(), Slot::A)]));
-    assert_eq!(same, host.proxy);
-}
-
-#[test]
-fn long_urls_of_a_till_are_let_in() {
-    let desired = rendered(&Bench::of("btcpay", &[]), "btcpay");
-    let proxy = check_proxy(&desired.hosts[0].proxy).expect("a sound configuration");
-    assert_eq!(proxy.limits.header_bytes, 1 << 20);
-    let names: Vec<_> = desired.hosts[0]
-        .services
-        .iter()
-        .map(|service| &*service.name)
-        .collect();
-    assert_eq!(names, ["bitcoin", "lightning", "btcpay"]);
-}
-
-#[test]
 fn what_others_need_comes_first() {
     let mut bench = Bench::of("btcpay", &[]);
     bench.stack.services.reverse();
@@ -395,55 +441,6 @@ fn what_others_need_comes_first() {
         .map(|service| &*service.name)
         .collect();
     assert_eq!(names, ["bitcoin", "lightning", "btcpay"]);
-}
-
-#[test]
-fn what_cannot_be_rendered_is_said() {
-    let without_site = |kind| {
-        let mut bench = Bench::of(kind, &[]);
-        bench
-            .stack
-            .services
-            .iter_mut()
-            .for_each(|service| service.site = None);
-        bench
-    };
-    let below = |kind| {
-        let mut bench = Bench::of(kind, &[]);
-        bench.stack.services[0].path = "/below".into();
-        bench
-    };
-    let mut alone = Bench::of("lightning", &[]);
-    alone.stack.services.remove(0);
-    let mut unread = Bench::of("static", &[]);
-    unread.sources = Sources::default();
-    let bad = [("names", list(&["alice=00"]))];
-    let table = [
-        (without_site("ghost"), "ghost: ghost needs a site"),
-        (
-            below("radicale"),
-            "radicale: radicale cannot stand below /below",
-        ),
-        (below("gitea"), "gitea: gitea cannot stand below /below"),
-        (alone, "lightning: needs a service of kind bitcoin on h1"),
-        (unread, "static: site was not read"),
-        (
-            Bench::new()
-                .service("ghost", &[], Some(0), "/")
-                .service("nostr", &[], Some(0), "/"),
-            "www.example.org: ghost and nostr are both at /",
-        ),
-        (
-            Bench::of("nostr", &bad),
-            "nostr: rendering proxy.toml of nostr: invalid operation: alice: \"00\" is not a public key (in proxy.toml:5)",
-        ),
-    ];
-    for (bench, wanted) in table {
-        match bench.render() {
-            Err(error) => assert_eq!(chain(&error), wanted),
-            Ok(_) => panic!("rendered in place of {wanted}"),
-        }
-    }
 }
 
 #[test]

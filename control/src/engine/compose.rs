@@ -84,10 +84,6 @@ impl Engine for Compose {
         }
     }
 
-    async fn stop(&self, project: &Project) -> Result<(), Error> {
-        self.compose(project, &["stop"]).await
-    }
-
     async fn remove(&self, project: &Project) -> Result<(), Error> {
         self.compose(project, &["down", "--remove-orphans"]).await
     }
@@ -161,7 +157,7 @@ impl Compose {
                 project: project.to_string(),
                 patience,
                 parts,
-                source: Box::new(failed),
+                source: Some(Box::new(failed)),
             },
             _ => failed.into(),
         }

@@ -170,7 +170,7 @@ impl Docker {
     }
 
     /// What a container logged last; nothing where that cannot be had, for it only goes along with another failure.
-    async fn last_lines(&self, id: &str) -> Vec<String> {
+    pub async fn last_lines(&self, id: &str) -> Vec<String> {
         let output = self
             .output(&["docker", "logs", "--tail", QUOTED, id])
             .await

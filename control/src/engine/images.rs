@@ -49,7 +49,7 @@ impl Docker {
         image: &Image,
         progress: &(dyn Fn(u64, u64) + Send + Sync),
     ) -> Result<(), Error> {
-        let what = image.id.as_deref().unwrap_or(&image.reference);
+        let what = named_here(image);
         let size = size_here(what).await?;
         let told = move |sent: u64| progress(sent.min(size), size);
         let mut save = save(what)?;
@@ -68,10 +68,36 @@ impl Docker {
             });
         }
         let name = parse::loaded(&load?.text()).unwrap_or_else(|| what.to_owned());
+        self.is_what_was_sent(&name, image).await?;
         self.run(&["docker", "tag", &name, &image.pinned], LOOK)
             .await
             .map(drop)
     }
+
+    /// Whether what was loaded is the image that the lock file names.
+    async fn is_what_was_sent(&self, loaded: &str, image: &Image) -> Result<(), Error> {
+        let argv = ["docker", "image", "inspect", "--format", "{{.Id}}", loaded];
+        let found = self.run(&argv, LOOK).await?.text();
+        match &image.id {
+            Some(wanted) if *wanted != found => Err(Error::OtherImage {
+                host: self.remote.name().to_owned(),
+                image: image.reference.clone(),
+                wanted: wanted.clone(),
+                found,
+            }),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Whether the engine of this machine has an image that is sent.
+pub async fn is_here(image: &Image) -> Result<(), Error> {
+    size_here(named_here(image)).await.map(drop)
+}
+
+/// What the engine of this machine is asked for.
+fn named_here(image: &Image) -> &str {
+    image.id.as_deref().unwrap_or(&image.reference)
 }
 
 fn save(what: &str) -> Result<tokio::process::Child, Error> {
@@ -119,3 +145,6 @@ async fn end_of(stderr: Option<tokio::process::ChildStderr>) -> String {
     }
     String::from_utf8_lossy(&said).into_owned()
 }
+
+#[cfg(test)]
+mod tests;

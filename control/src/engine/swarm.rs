@@ -1,12 +1,15 @@
-//! A Docker Swarm that the host is a member of. Stands alone beside Compose, from whose file its stack is made: the
+//! A Docker Swarm that the host is a manager of. Stands alone beside Compose, from whose file its stack is made: the
 //! same templates serve both.
+//!
+//! What is placed on a host runs on that host: its volumes and files lie there, so every task is bound to the node that
+//! is asked. A proxy in a container belongs to its host alone, and is left to Compose.
 
 // A Compose file as a stack.
 mod stack;
 // Whether a stack has become what it was told to be.
 mod settled;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,11 +20,13 @@ use async_trait::async_trait;
 use tokio::time::{Instant, sleep};
 
 use super::docker::{Docker, ENDING};
-use super::{Engine, Error, Found, Logs, Project, Unwell, parse};
+use super::{Compose, Engine, Error, Found, Logs, Project, Unwell, parse};
 use crate::desired::Image;
-use crate::observe::EngineState;
+use crate::observe::{EngineState, Health};
 use crate::ssh::{self, Each, Input, LOOK, Output, Remote};
 
+/// How long a Swarm may take to write down what it shall run.
+const TOLD: Duration = Duration::from_secs(60);
 /// How often it is looked whether a stack has settled.
 const LOOKS: Duration = Duration::from_secs(1);
 /// How many looks in a row have to find it settled: at the first one, a Swarm may not have begun yet.
@@ -30,12 +35,15 @@ const STEADY: u32 = 3;
 /// A Docker Swarm.
 pub struct Swarm {
     docker: Docker,
+    /// What runs the proxy.
+    compose: Compose,
 }
 
 impl Swarm {
     /// At the other end of this connection, which has to lead to a manager.
     pub fn new(remote: Arc<dyn Remote>) -> Self {
         Self {
+            compose: Compose::new(Arc::clone(&remote)),
             docker: Docker {
                 remote,
                 labels: parse::STACK,
@@ -43,7 +51,15 @@ impl Swarm {
         }
     }
 
-    /// The stack of a Compose file, as Compose reads that.
+    /// What the host is in its Swarm.
+    async fn member(&self) -> Result<settled::Member, Error> {
+        let argv = ["docker", "info", "--format", "{{json .Swarm}}"];
+        let output = self.docker.run(&argv, LOOK).await?;
+        let member = serde_json::from_slice(&output.stdout);
+        Ok(member.map_err(|error| ssh::Error::garbled(self.name(), &argv, error))?)
+    }
+
+    /// The stack of a Compose file, as Compose reads that, on this host's node.
     async fn stack(&self, project: &Project, file: &str) -> Result<Vec<u8>, Error> {
         let environment = project.environment(file);
         let command = [
@@ -63,31 +79,47 @@ impl Swarm {
             .chain(command)
             .collect();
         let output = self.docker.run(&argv, LOOK).await?;
-        let revision = file.rsplit('/').nth(1).unwrap_or_default();
-        stack::of(&output.stdout, project.name(), revision).map_err(|why| Error::Unfit {
-            host: self.docker.remote.name().to_owned(),
+        let unfit = |why| Error::Unfit {
+            host: self.name().to_owned(),
             project: project.to_string(),
             why,
-        })
+        };
+        let compose = stack::read(&output.stdout).map_err(unfit)?;
+        let (member, images) =
+            tokio::try_join!(self.member(), self.ids_of(stack::images(&compose)))?;
+        let placed = stack::Placed {
+            project: project.name(),
+            revision: revision(file),
+            node: &member.node_id,
+            images: &images,
+        };
+        stack::of(&compose, &placed).map_err(unfit)
+    }
+
+    /// The ids of images. What a Swarm is told by its id it takes from the host, and asks no registry.
+    async fn ids_of(&self, images: BTreeSet<String>) -> Result<BTreeMap<String, String>, Error> {
+        let mut argv = vec!["docker", "image", "inspect", "--format", "{{.Id}}", "--"];
+        argv.extend(images.iter().map(String::as_str));
+        let output = self.docker.run(&argv, LOOK).await?;
+        let ids = output.text();
+        Ok(images
+            .iter()
+            .cloned()
+            .zip(ids.lines().map(str::to_owned))
+            .collect())
     }
 
     /// Waits until all services of a stack run as they should, or cannot.
     async fn settle(&self, project: &Project, patience: Duration) -> Result<(), Error> {
-        let until = Instant::now() + patience;
+        let begun = Instant::now();
         let mut steady = 0;
         loop {
-            let wrong = match self.look(project).await? {
-                settled::Look::Settled => {
-                    steady += 1;
-                    None
-                }
-                settled::Look::Moving(wrong) => {
-                    steady = 0;
-                    Some(wrong).filter(|_| Instant::now() >= until)
-                }
-                settled::Look::Failed(wrong) => Some(wrong),
+            let look = self.look(project).await?;
+            steady = match look {
+                settled::Look::Settled => steady + 1,
+                _ => 0,
             };
-            if let Some(wrong) = wrong {
+            if let Some(wrong) = look.given_up(begun.elapsed(), patience) {
                 return Err(self.unhealthy(project, patience, wrong).await);
             }
             if steady >= STEADY {
@@ -102,60 +134,77 @@ impl Swarm {
         if names.is_empty() {
             return Ok(settled::Look::Moving(Vec::new()));
         }
-        let mut argv = vec!["docker", "service", "inspect"];
-        argv.extend(names.iter().map(String::as_str));
-        let services = self.docker.run(&argv, LOOK).await?;
-        let tasks = [
-            "docker",
-            "stack",
-            "ps",
-            "--no-trunc",
-            "--format",
-            "{{json .}}",
-            project.name(),
-        ];
+        let names = || names.iter().map(String::as_str);
+        let inspect = ["docker", "service", "inspect"];
+        let inspect: Vec<&str> = inspect.into_iter().chain(names()).collect();
+        let tasks = ["docker", "service", "ps", "--no-trunc", "--format"];
+        let tasks = tasks.into_iter().chain(["{{json .}}"]).chain(names());
+        let tasks: Vec<&str> = tasks.collect();
+        let services = self.docker.run(&inspect, LOOK).await?;
         let tasks = self.docker.run(&tasks, LOOK).await?;
         let look = settled::look(&services.stdout, &tasks.text(), project.name());
-        Ok(look
-            .map_err(|error| ssh::Error::garbled(self.docker.remote.name(), &argv[..3], error))?)
+        Ok(look.map_err(|error| ssh::Error::garbled(self.name(), &inspect[..3], error))?)
     }
 
-    async fn unhealthy(&self, project: &Project, patience: Duration, wrong: Vec<Unwell>) -> Error {
-        let mut parts = self.docker.unwell(project).await.unwrap_or_default();
-        parts.retain(|part| !part.last.is_empty());
-        for one in wrong {
-            match parts.iter_mut().find(|part| part.part == one.part) {
-                Some(part) => part.state = one.state,
-                None => parts.push(one),
+    /// What is wrong, with the last words of the container that came to nothing: it may be gone, and another run in
+    /// its place.
+    async fn unhealthy(
+        &self,
+        project: &Project,
+        patience: Duration,
+        mut wrong: Vec<Unwell>,
+    ) -> Error {
+        let mut found = self
+            .docker
+            .containers(Some(project))
+            .await
+            .unwrap_or_default();
+        found.retain(|one| !matches!(one.container.health, Health::Healthy | Health::Running));
+        found.sort_by(|a, b| b.container.since.cmp(&a.container.since));
+        for part in &mut wrong {
+            if let Some(last) = found.iter().find(|one| one.container.part == part.part) {
+                part.last = self.docker.last_lines(&last.id).await;
             }
         }
-        let said = ssh::Error::Late {
-            host: self.docker.remote.name().to_owned(),
-            command: format!("docker stack deploy {project}"),
-            after: patience,
-        };
-        let host = self.docker.remote.name().to_owned();
         Error::Unhealthy {
-            host,
+            host: self.name().to_owned(),
             project: project.to_string(),
             patience,
-            parts,
-            source: Box::new(said),
+            parts: wrong,
+            source: None,
         }
+    }
+
+    /// Removes the secrets and configurations of revisions before: their names end with the revision, for they never
+    /// change. Those that are still in use stay.
+    async fn forget(&self, project: &Project, file: &str) -> Result<(), Error> {
+        let end = format!("-{}", revision(file));
+        for kind in ["secret", "config"] {
+            let all = self.listed(&[kind, "ls"], project).await?;
+            let old = all.iter().map(String::as_str);
+            let mut argv = vec!["docker", kind, "rm"];
+            argv.extend(old.filter(|name| !name.ends_with(&end)));
+            if argv.len() > 3 {
+                self.docker.output(&argv).await?;
+            }
+        }
+        Ok(())
+    }
+
+    fn name(&self) -> &str {
+        self.docker.remote.name()
     }
 
     /// The names of a stack's services.
     async fn services(&self, project: &Project) -> Result<Vec<String>, Error> {
+        self.listed(&["service", "ls"], project).await
+    }
+
+    /// The names of what is a project's.
+    async fn listed(&self, list: &[&str], project: &Project) -> Result<Vec<String>, Error> {
         let of = format!("label={}={project}", self.docker.labels.project);
-        let argv = [
-            "docker",
-            "service",
-            "ls",
-            "--filter",
-            &of,
-            "--format",
-            "{{.Name}}",
-        ];
+        let end = ["--filter", &of, "--format", "{{.Name}}"];
+        let argv = [&["docker"], list, &end].concat();
         let output = self.docker.run(&argv, LOOK).await?;
         Ok(output.text().lines().map(str::to_owned).collect())
     }
@@ -168,20 +217,17 @@ impl Swarm {
         }
     }
 
-    /// Waits until no container of a project is left on this host.
-    async fn gone(&self, project: &Project, ended: bool) -> Result<(), Error> {
+    /// Waits until nothing of a project is left on this host: a network that is still being taken down would be missed
+    /// by what comes next under its name.
+    async fn gone(&self, project: &Project) -> Result<(), Error> {
         let until = Instant::now() + ENDING;
-        while !self
-            .docker
-            .ids(Some(project), None, ended)
-            .await?
-            .is_empty()
+        while !self.docker.ids(Some(project), None, true).await?.is_empty()
+            || !self.listed(&["network", "ls"], project).await?.is_empty()
         {
             if Instant::now() >= until {
-                let host = self.docker.remote.name().to_owned();
                 return Err(ssh::Error::Late {
-                    host,
-                    command: format!("ending {project}"),
+                    host: self.name().to_owned(),
+                    command: format!("docker stack rm {project}"),
                     after: ENDING,
                 }
                 .into());
@@ -192,27 +238,35 @@ impl Swarm {
     }
 }
 
+/// The revision whose folder a Compose file lies in.
+fn revision(file: &str) -> &str {
+    file.rsplit('/').nth(1).unwrap_or_default()
+}
+
 #[async_trait]
 impl Engine for Swarm {
     async fn version(&self) -> Result<(EngineState, Option<String>), Error> {
-        let compose = self.docker.compose().await?;
-        let EngineState::Up(version) = self.docker.version().await? else {
-            return Ok((self.docker.version().await?, compose));
+        let (state, compose) = self.compose.version().await?;
+        let state = match state {
+            EngineState::Up(version) => match self.member().await?.is_told_nothing() {
+                Some((why, hint)) => EngineState::NoManager { why, hint },
+                None => EngineState::Up(version),
+            },
+            other => other,
         };
-        let output = self
-            .docker
-            .output(&["docker", "info", "--format", "{{json .Swarm}}"])
-            .await?;
-        let state =
-            settled::member(&output.text()).map_or(EngineState::Up(version), EngineState::Down);
         Ok((state, compose))
     }
 
     async fn containers(&self) -> Result<Vec<Found>, Error> {
-        Ok(parse::last_of_each(self.docker.containers(None).await?))
+        let mut found = parse::last_of_each(self.docker.containers(None).await?);
+        found.extend(self.compose.containers().await?);
+        Ok(found)
     }
 
     async fn up(&self, project: &Project, file: &str, patience: Duration) -> Result<(), Error> {
+        if project.is_proxy() {
+            return self.compose.up(project, file, patience).await;
+        }
         let stack = self.stack(project, file).await?;
         let argv = [
             "docker",
@@ -227,36 +281,20 @@ impl Engine for Swarm {
         ];
         self.docker
             .remote
-            .run(
-                &argv,
-                Input::bytes(&stack),
-                LOOK.max(Duration::from_secs(60)),
-            )
+            .run(&argv, Input::bytes(&stack), TOLD)
             .await?;
-        self.settle(project, patience).await
-    }
-
-    async fn stop(&self, project: &Project) -> Result<(), Error> {
-        let none: Vec<String> = self
-            .services(project)
-            .await?
-            .iter()
-            .map(|name| format!("{name}=0"))
-            .collect();
-        if none.is_empty() {
-            return Ok(());
-        }
-        let mut argv = vec!["docker", "service", "scale", "--detach"];
-        argv.extend(none.iter().map(String::as_str));
-        self.docker.run(&argv, ENDING).await?;
-        self.gone(project, false).await
+        self.settle(project, patience).await?;
+        self.forget(project, file).await
     }
 
     async fn remove(&self, project: &Project) -> Result<(), Error> {
+        if project.is_proxy() {
+            return self.compose.remove(project).await;
+        }
         self.docker
             .run(&["docker", "stack", "rm", project.name()], ENDING)
             .await?;
-        self.gone(project, true).await
+        self.gone(project).await
     }
 
     async fn purge(&self, volumes: &[String]) -> Result<(), Error> {
@@ -357,3 +395,6 @@ async fn all(mut futures: Vec<Following<'_>>) -> Result<(), Error> {
     })
     .await
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,6 @@
 //! The Atom feed. Pure.
 
-use quick_xml::escape::escape;
+use sovereign_config::feeds::xml;
 use time::OffsetDateTime;
 
 use super::{Entry, Memory, stable_id};
@@ -52,14 +52,4 @@ fn element(feed: &mut String, depth: usize, name: &str, text: &str) {
         "  ".repeat(depth),
         xml(text)
     ));
-}
-
-/// As text, without the characters that XML has no way to write.
-fn xml(text: &str) -> String {
-    let allowed = |c: &char| match *c {
-        '\t' | '\n' => true,
-        c => !c.is_control() && !matches!(c, '\u{fffe}' | '\u{ffff}'),
-    };
-    let text: String = text.chars().filter(allowed).collect();
-    escape(text.as_str()).into_owned()
 }

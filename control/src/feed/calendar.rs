@@ -1,61 +1,32 @@
 //! The calendar: a day for each entry, that on which something has to be done by, or else that on which it was first
 //! seen. Pure.
 
+use sovereign_config::feeds::Lines;
 use time::OffsetDateTime;
 
 use super::Entry;
 
 /// The calendar of a stack.
 pub fn calendar(stack: &str, entries: &[Entry]) -> String {
-    let mut text = String::new();
-    let mut line = |name: &str, value: &str| fold(&mut text, &format!("{name}:{value}"));
-    line("BEGIN", "VCALENDAR");
-    line("VERSION", "2.0");
-    line("PRODID", "-//Sovereign Stack//sovereign//EN");
-    line(
-        "X-WR-CALNAME",
-        &escaped(&format!("{stack}: what needs attention")),
-    );
+    let mut lines = Lines::default();
+    for head in HEAD {
+        lines.plain(head);
+    }
+    lines.text("X-WR-CALNAME", &format!("{stack}: what needs attention"));
     for entry in entries {
-        line("BEGIN", "VEVENT");
-        line("UID", &entry.id);
-        line("DTSTAMP", &moment(entry.first));
-        line("DTSTART;VALUE=DATE", &day(entry.due.unwrap_or(entry.first)));
-        line("SUMMARY", &escaped(&entry.title));
-        line("DESCRIPTION", &escaped(&entry.text));
-        line("CATEGORIES", entry.kind);
-        line("TRANSP", "TRANSPARENT");
-        line("END", "VEVENT");
+        lines.plain("BEGIN:VEVENT");
+        lines.plain(&format!("UID:{}", entry.id));
+        lines.plain(&format!("DTSTAMP:{}", moment(entry.first)));
+        let day = day(entry.due.unwrap_or(entry.first));
+        lines.plain(&format!("DTSTART;VALUE=DATE:{day}"));
+        lines.text("SUMMARY", &entry.title);
+        lines.text("DESCRIPTION", &entry.text);
+        lines.plain(&format!("CATEGORIES:{}", entry.kind));
+        lines.plain("TRANSP:TRANSPARENT");
+        lines.plain("END:VEVENT");
     }
-    line("END", "VCALENDAR");
-    text
-}
-
-/// At most 75 bytes a line; what is longer goes on after a space.
-fn fold(text: &mut String, line: &str) {
-    let mut room = MOST;
-    for c in line.chars() {
-        if c.len_utf8() > room {
-            text.push_str("\r\n ");
-            room = MOST - 1;
-        }
-        room -= c.len_utf8();
-        text.push(c);
-    }
-    text.push_str("\r\n");
-}
-
-fn escaped(text: &str) -> String {
-    let mut escaped = String::new();
-    for c in text.chars() {
-        match c {
-            '\n' => escaped.push_str("\\n"),
-            '\\' | ';' | ',' => escaped.extend(['\\', c]),
-            c if c.is_control() => {}
-            c => escaped.push(c),
-        }
-    }
-    escaped
+    lines.plain("END:VCALENDAR");
+    lines.finish()
 }
 
 fn day(time: OffsetDateTime) -> String {
@@ -69,9 +40,14 @@ fn day(time: OffsetDateTime) -> String {
 }
 
 /// `20260301T120000Z`
-pub(super) fn moment(time: OffsetDateTime) -> String {
+fn moment(time: OffsetDateTime) -> String {
     let (hour, minute, second) = time.to_offset(time::UtcOffset::UTC).to_hms();
     format!("{}T{hour:02}{minute:02}{second:02}Z", day(time))
 }
 
-const MOST: usize = 75;
+const HEAD: [&str; 4] = [
+    "BEGIN:VCALENDAR",
+    "VERSION:2.0",
+    "PRODID:-//Sovereign Stack//sovereign//EN",
+    "CALSCALE:GREGORIAN",
+];

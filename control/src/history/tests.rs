@@ -132,7 +132,7 @@ fn a_service_that_may_run_twice_is_found_in_either_slot() {
     let (mut seen_host, (stack, mut catalogue)) = (twice(&old, &twice_may('d')), loaded());
     catalogue.get_mut("ghost").expect("it is there").two = true;
     // Then it ran in slot b; now it runs in slot a.
-    old.proxy = old.proxy_with(&BTreeMap::from([("blog".to_owned(), Slot::B)]));
+    old.proxy = old.proxy_with(&BTreeSet::from(["blog".to_owned()]));
     seen_host.services.insert("blog".to_owned(), {
         let mut blog = running(&blog('d').twice(), Slot::A);
         blog.revisions = BTreeSet::from([revision('b'), revision('d')]);
@@ -199,5 +199,64 @@ fn what_there_is_no_way_back_to() {
     assert_eq!(
         text(lost),
         "h1: the files of blog of deployment 1 are not there any more; `sovereign rollback --list` shows the others"
+    );
+}
+
+#[test]
+fn an_image_that_was_sent_is_sent_again_where_it_has_gone() {
+    let local = |digit: char| {
+        let pinned = format!("sovereign.local/ghost:{}", String::from(digit).repeat(12));
+        let image = blog(digit).images[0].pinned.clone();
+        let mut blog = blog(digit).with("compose.yaml", |text| text.replace(&image, &pinned));
+        blog.images = vec![self::image(pinned)];
+        host("h1", vec![blog])
+    };
+    let (old, now) = (local('b'), local('d'));
+    let (mut seen_host, (stack, catalogue)) = (twice(&old, &now), loaded());
+    let files = files(&old);
+    let desired = |seen: &ObservedHost| {
+        let back = Back {
+            host: &stack.hosts[0],
+            seen,
+            deployment: &seen.deployments[0],
+            files: &files,
+            stack: &stack,
+            catalogue: &catalogue,
+        };
+        back.desired().expect("it is all there")
+    };
+    assert_eq!(unsent(&desired(&seen_host), &seen_host).count(), 0);
+    seen_host.images.clear();
+    let desired = desired(&seen_host);
+    let gone: Vec<&Image> = unsent(&desired, &seen_host).collect();
+    assert_eq!(
+        (gone.len(), gone[0].id.as_deref()),
+        (1, Some("bbbbbbbbbbbb"))
+    );
+    let observed = seen([("h1", seen_host.clone())]);
+    let plan = plan(
+        &desired_stack([desired.clone()]),
+        &observed,
+        &Filter::default(),
+    );
+    let lines: Vec<String> = plan.hosts[0].steps.iter().map(show::line).collect();
+    assert_eq!(
+        lines[1],
+        "blog: send image sovereign.local/ghost:bbbbbbbbbbbb"
+    );
+    let source = engine::Error::NoImage {
+        image: "bbbbbbbbbbbb".to_owned(),
+        said: "No such image: bbbbbbbbbbbb".to_owned(),
+    };
+    let error = Error::NoImage {
+        host: "h1".to_owned(),
+        number: 1,
+        image: gone[0].pinned.clone(),
+        source: Box::new(source),
+    };
+    assert_eq!(
+        crate::failure::chain(&error),
+        "h1: sovereign.local/ghost:bbbbbbbbbbbb of deployment 1 is not on the host any more, and cannot be sent: \
+         the engine of this machine has no image `bbbbbbbbbbbb`: No such image: bbbbbbbbbbbb"
     );
 }

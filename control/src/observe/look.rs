@@ -9,8 +9,9 @@ use sovereign_config::stack::model;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::{EngineState, Observed, ObservedHost, ObservedProxy, ObservedService, Slot, Unseen};
+use super::{EngineState, Observed, ObservedHost, ObservedProxy, ObservedService, Unseen};
 use crate::engine::{self, Engine, Found};
+use crate::failure::chain;
 use crate::host::{Host, Layout, Lying, Whose};
 use crate::ssh::{self, CONNECT, Connect, Input, Remote};
 
@@ -138,7 +139,7 @@ async fn status(host: &Host, lying: &Lying) -> Result<serde_json::Value, String>
         .remote()
         .run(&argv, Input::nothing(), PROXY)
         .await
-        .map_err(|error| told(&error))?;
+        .map_err(|error| chain(&error))?;
     serde_json::from_slice(&output.stdout)
         .map_err(|error| format!("its status cannot be read: {error}"))
 }
@@ -174,48 +175,24 @@ fn services(lying: &Lying, found: Vec<Found>) -> BTreeMap<String, ObservedServic
     } in found
     {
         let Some(name) = service else { continue };
-        let running = &mut services.entry(name).or_insert_with(nothing_placed).running;
+        let running = &mut services.entry(name).or_default().running;
         running.entry(slot).or_default().push(container);
     }
     services
 }
 
-fn nothing_placed() -> ObservedService {
-    let running: BTreeMap<Slot, Vec<_>> = BTreeMap::new();
-    ObservedService {
-        current: None,
-        files: Default::default(),
-        revisions: Default::default(),
-        running,
-    }
-}
-
 fn unseen(error: ssh::Error) -> Unseen {
     Unseen {
-        why: told(&error),
+        why: chain(&error),
         hint: error.hint(),
     }
 }
 
 fn unseen_engine(error: engine::Error) -> Unseen {
     Unseen {
-        why: told(&error),
+        why: chain(&error),
         hint: error.hint(),
     }
-}
-
-/// An error with its causes.
-fn told(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let more = error.to_string();
-        if !text.contains(&more) {
-            text = format!("{text}: {more}");
-        }
-        cause = error.source();
-    }
-    text
 }
 
 #[cfg(test)]

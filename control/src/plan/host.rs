@@ -1,6 +1,6 @@
 //! What has to be done on a host, in its order: what is needed is brought first, new services are started before the
-//! proxy learns of them, and what is no longer needed is stopped after it has. Stands alone because this order is what
-//! keeps sites up.
+//! proxy learns of them, what is no longer needed is stopped after it has, and what has to wait for a Bitcoin node comes
+//! last. Stands alone because this order is what keeps sites up.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,10 +8,10 @@ use sovereign_config::stack::model::ProxyAs;
 
 use super::service::{self, Decision};
 use super::why::Options;
-use super::{Action, Filter, HostPlan, Step, Subject, proxy};
+use super::{Action, Filter, HostPlan, Step, Subject, node, proxy};
 use crate::archive;
-use crate::desired::{Desired, DesiredHost, DesiredService, Image, Revision};
-use crate::observe::{DeployedProxy, EngineState, Observed, ObservedHost, Slot};
+use crate::desired::{Desired, DesiredHost, DesiredService, Revision};
+use crate::observe::{DeployedProxy, EngineState, Observed, ObservedHost, ObservedProxy, Slot};
 
 /// Plans a host.
 pub(super) fn plan(
@@ -25,6 +25,7 @@ pub(super) fn plan(
         steps: Vec::new(),
         blocked: Some((why, hint)),
         unchanged: 0,
+        locked_by: None,
     };
     match observed.hosts.iter().find(|(name, _)| *name == host.name) {
         None => blocked("was not looked at".to_owned(), None),
@@ -62,6 +63,7 @@ fn engine_is_missing(host: &DesiredHost, seen: &ObservedHost) -> Option<(String,
                 hint.to_owned(),
             ))
         }
+        EngineState::NoManager { why, hint } => Some((why.clone(), hint.clone())),
         EngineState::Up(_) if seen.compose.is_none() => {
             Some(("there is no Compose on it".to_owned(), prepare))
         }
@@ -78,7 +80,8 @@ struct Planning<'p> {
     observed: &'p Observed,
 }
 
-type Decided<'p> = Vec<(&'p DesiredService, Decision)>;
+/// A service, and what becomes of it.
+type Decided<'p> = (&'p DesiredService, Decision);
 
 impl Planning<'_> {
     fn plan(&self) -> HostPlan {
@@ -90,31 +93,16 @@ impl Planning<'_> {
             .filter(|(_, decision)| !decision.is_change())
             .count();
         let kept_proxy = self.filter.takes_proxy(self.host) && proxy.is_empty();
-        let mut work = self.brought(&decided);
-        let (brought, changed): (Vec<Step>, Vec<Step>) = proxy.into_iter().partition(brings);
-        work.extend(brought);
-        work.sort_by_key(place_in_order);
-        work.extend(
-            decided
-                .iter()
-                .flat_map(|(service, decision)| decision.start(service)),
-        );
-        work.extend(changed);
-        work.extend(
-            decided
-                .iter()
-                .filter_map(|(service, decision)| decision.finish(service)),
-        );
-        work.extend(gone.iter().map(|name| self.remove(name)));
+        let mut work = self.work(&decided, &gone, proxy, in_force.as_ref());
         let mut steps = Vec::new();
         if !work.is_empty() {
             steps.extend(self.archive(&work));
             steps.append(&mut work);
-            steps.push(self.record(&decided, &gone, in_force));
+            steps.push(self.record(decided.iter(), &gone, in_force));
         } else if self.is_unrecorded(&decided, in_force.as_ref()) {
             steps.push(Step {
                 why: vec!["was cut off before it was written down".to_owned()],
-                ..self.record(&decided, &gone, in_force)
+                ..self.record(decided.iter(), &gone, in_force)
             });
         }
         let unchanged = kept + usize::from(kept_proxy);
@@ -123,11 +111,61 @@ impl Planning<'_> {
             steps,
             blocked: None,
             unchanged,
+            locked_by: self.seen.locked_by.clone(),
         }
     }
 
+    /// Everything but what comes before and after all.
+    fn work(
+        &self,
+        decided: &[Decided<'_>],
+        gone: &[&str],
+        proxy: Vec<Step>,
+        in_force: Option<&DeployedProxy>,
+    ) -> Vec<Step> {
+        let nodes = node::nodes(self.host);
+        let is_late = |(service, decision): &&Decided<'_>| {
+            decision.can_wait() && nodes.contains_key(service.name.as_str())
+        };
+        let (late, soon): (Vec<&Decided<'_>>, Vec<&Decided<'_>>) =
+            decided.iter().partition(is_late);
+        let (brought, changed): (Vec<Step>, Vec<Step>) = proxy.into_iter().partition(brings);
+        let mut work = self.images(decided);
+        work.extend(soon.iter().filter_map(|one| place(one)));
+        work.extend(brought);
+        work.sort_by_key(place_in_order);
+        work.extend(
+            soon.iter()
+                .flat_map(|(service, decision)| decision.start(service)),
+        );
+        work.extend(changed);
+        work.extend(
+            soon.iter()
+                .filter_map(|(service, decision)| decision.finish(service)),
+        );
+        work.extend(gone.iter().map(|name| self.remove(name)));
+        if late.is_empty() {
+            return work;
+        }
+        // What is done is written down before a wait that nobody can tell the end of.
+        if !work.iter().all(brings) {
+            work.push(Step {
+                why: vec!["what follows waits for a Bitcoin node".to_owned()],
+                ..self.record(soon.into_iter(), gone, in_force.cloned())
+            });
+        }
+        let waiting = late.iter().map(|(service, _)| *service);
+        work.extend(node::awaited(waiting, &nodes, self.seen));
+        for one @ (service, decision) in late {
+            work.extend(place(one));
+            work.extend(decision.start(service));
+            work.extend(decision.finish(service));
+        }
+        work
+    }
+
     /// What becomes of each service that is meant.
-    fn decided(&self) -> Decided<'_> {
+    fn decided(&self) -> Vec<Decided<'_>> {
         let meant = self
             .host
             .services
@@ -175,55 +213,40 @@ impl Planning<'_> {
     }
 
     /// What is done with the proxy, and what is in force of it then.
-    fn proxy(&self, decided: &Decided<'_>) -> (Vec<Step>, Option<DeployedProxy>) {
+    fn proxy(&self, decided: &[Decided<'_>]) -> (Vec<Step>, Option<DeployedProxy>) {
         let seen = self.seen.proxy.as_ref();
         if !self.filter.takes_proxy(self.host) {
-            let before = seen.map(|proxy| DeployedProxy {
-                revision: proxy.revision.clone(),
-                program: proxy.program.clone(),
-            });
-            return (Vec::new(), before);
+            return (Vec::new(), seen.map(ObservedProxy::deployed));
         }
-        let wanted = self.host.proxy_with(&self.slots(decided));
+        let wanted = self.host.proxy_with(&self.beside(decided));
         let steps = proxy::steps(&wanted, self.seen);
         (steps, Some(proxy::deployed(&wanted)))
     }
 
-    /// Where each service runs once everything is done.
-    fn slots(&self, decided: &Decided<'_>) -> BTreeMap<String, Slot> {
+    /// Which services run in slot b once everything is done.
+    fn beside(&self, decided: &[Decided<'_>]) -> BTreeSet<String> {
         let seen = self.seen.services.iter();
-        let seen =
-            seen.filter_map(|(name, service)| Some((name.clone(), service.current.as_ref()?.slot)));
+        let seen = seen
+            .filter_map(|(name, service)| Some((name.as_str(), service.current.as_ref()?.slot)));
         let after = decided
             .iter()
-            .map(|(service, decision)| (service.name.clone(), decision.slot));
-        seen.chain(after).collect()
+            .map(|(service, decision)| (service.name.as_str(), decision.slot));
+        let slots: BTreeMap<&str, Slot> = seen.chain(after).collect();
+        let beside = slots.into_iter().filter(|(_, slot)| *slot == Slot::B);
+        beside.map(|(name, _)| name.to_owned()).collect()
     }
 
-    /// Images and files that are not there yet.
-    fn brought(&self, decided: &Decided<'_>) -> Vec<Step> {
+    /// Images that are not there yet.
+    fn images(&self, decided: &[Decided<'_>]) -> Vec<Step> {
         let mut named = BTreeSet::new();
         let mut steps = Vec::new();
-        for (service, decision) in decided.iter().filter(|(_, decision)| decision.starts()) {
+        for (service, _) in decided.iter().filter(|(_, decision)| decision.starts()) {
             let subject = Subject::Service(service.name.clone());
-            let lacking = service
-                .images
-                .iter()
-                .filter(|image| lacks(self.seen, image));
+            let lacking = service.images.iter().filter(|image| !self.seen.has(image));
             let lacking = lacking.filter(|image| named.insert(image.pinned.clone()));
             steps.extend(
                 lacking.map(|image| Step::of(subject.clone(), Action::Image(image.clone()))),
             );
-            if decision.place {
-                let place = Action::Place {
-                    revision: service.revision.clone(),
-                    files: service.files.clone(),
-                };
-                steps.push(Step {
-                    diff: decision.diff.clone(),
-                    ..Step::of(subject, place)
-                });
-            }
         }
         steps
     }
@@ -262,7 +285,7 @@ impl Planning<'_> {
     }
 
     /// Whether what is in force was never written down: a deployment was cut off at its very end.
-    fn is_unrecorded(&self, decided: &Decided<'_>, proxy: Option<&DeployedProxy>) -> bool {
+    fn is_unrecorded(&self, decided: &[Decided<'_>], proxy: Option<&DeployedProxy>) -> bool {
         let services = decided
             .iter()
             .map(|(service, _)| (&service.name, &service.revision));
@@ -275,7 +298,12 @@ impl Planning<'_> {
     }
 
     /// What is in force once everything is done.
-    fn record(&self, decided: &Decided<'_>, gone: &[&str], proxy: Option<DeployedProxy>) -> Step {
+    fn record<'d>(
+        &self,
+        decided: impl Iterator<Item = &'d Decided<'d>> + Clone,
+        gone: &[&str],
+        proxy: Option<DeployedProxy>,
+    ) -> Step {
         let seen = self
             .seen
             .services
@@ -285,7 +313,7 @@ impl Planning<'_> {
             Some((name.clone(), service.current.as_ref()?.revision.clone()))
         });
         let after = decided
-            .iter()
+            .clone()
             .map(|(service, _)| (service.name.clone(), service.revision.clone()));
         let services: BTreeMap<String, Revision> = before.chain(after).collect();
         let kept = self
@@ -293,9 +321,7 @@ impl Planning<'_> {
             .iter()
             .filter(|(name, _)| services.contains_key(*name));
         let kept = kept.map(|(name, options)| (name.clone(), options.clone()));
-        let after = decided
-            .iter()
-            .map(|(service, _)| (service.name.clone(), service.options.clone()));
+        let after = decided.map(|(service, _)| (service.name.clone(), service.options.clone()));
         let options = kept.chain(after).collect();
         Step::of(
             Subject::Host,
@@ -317,9 +343,16 @@ impl Planning<'_> {
     }
 }
 
-/// Whether an image is not on a host, neither by the name that it is run by nor by its id.
-pub(super) fn lacks(seen: &ObservedHost, image: &Image) -> bool {
-    !seen.images.contains(&image.pinned)
+/// The files of a service, where they are not there yet.
+fn place((service, decision): &Decided<'_>) -> Option<Step> {
+    let place = Action::Place {
+        revision: service.revision.clone(),
+        files: service.files.clone(),
+    };
+    decision.place.then(|| Step {
+        diff: decision.diff.clone(),
+        ..Step::of(Subject::Service(service.name.clone()), place)
+    })
 }
 
 /// Whether a step only brings something to the host, so that nothing that runs is touched.

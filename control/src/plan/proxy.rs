@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use sovereign_config::stack::model::ProxyAs;
 
-use super::{Action, FileDiff, ProxyChange, Step, Subject, diff, host, why};
+use super::{Action, FileDiff, ProxyChange, Step, Subject, diff, why};
 use crate::desired::{DesiredProxy, Files};
 use crate::observe::{DeployedProxy, ObservedHost, ObservedProxy};
 
@@ -13,6 +13,8 @@ use crate::observe::{DeployedProxy, ObservedHost, ObservedProxy};
 const CONFIG: &str = "proxy.toml";
 /// What runs it in a container, in the folder of a revision.
 const COMPOSE: &str = "compose.yaml";
+/// The addresses that systemd listens at for it, in the folder of a revision.
+const SOCKET: &str = "sovereign-proxy.socket";
 /// How many digits name a program.
 const DIGITS: usize = 12;
 
@@ -23,7 +25,7 @@ pub(super) fn steps(wanted: &DesiredProxy, seen: &ObservedHost) -> Vec<Step> {
         return Vec::new();
     };
     let mut steps = Vec::new();
-    let lacking = wanted.image.iter().filter(|image| host::lacks(seen, image));
+    let lacking = wanted.image.iter().filter(|image| !seen.has(image));
     steps.extend(lacking.map(|image| step(Action::Image(image.clone()))));
     if !seen.programs.contains(&now.program) {
         steps.push(step(Action::PlaceProgram(wanted.program.clone())));
@@ -49,7 +51,7 @@ pub(super) fn steps(wanted: &DesiredProxy, seen: &ObservedHost) -> Vec<Step> {
     let before = seen
         .proxy
         .as_ref()
-        .map(in_force)
+        .map(ObservedProxy::deployed)
         .filter(|before| *before != now);
     let change = ProxyChange {
         now,
@@ -176,6 +178,11 @@ fn stopped(wanted: &DesiredProxy, seen: &ObservedProxy, diff: &[FileDiff]) -> Op
             }
         });
     }
+    // A socket that is open keeps its addresses until it is closed.
+    let socket = |files: &Files| files.get(SOCKET).map(|file| file.content.clone());
+    if socket(&seen.files).is_some_and(|was| Some(was) != socket(&wanted.files)) {
+        return Some("listens at other addresses: sites are away for a moment".to_owned());
+    }
     let contained =
         wanted.runs == ProxyAs::Container && diff.iter().any(|file| file.path == COMPOSE);
     contained.then(|| "its container is another one: sites are away for a moment".to_owned())
@@ -189,13 +196,6 @@ fn runs(files: &Files) -> Option<ProxyAs> {
         ProxyAs::Systemd
     };
     (!files.is_empty()).then_some(runs)
-}
-
-fn in_force(seen: &ObservedProxy) -> DeployedProxy {
-    DeployedProxy {
-        revision: seen.revision.clone(),
-        program: seen.program.clone(),
-    }
 }
 
 fn step(action: Action) -> Step {

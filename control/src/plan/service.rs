@@ -1,10 +1,12 @@
 //! What has to be done with a service. Stands alone because this is the decision that keeps a site up: whether a new
-//! one may stand beside the old, what goes back in force where it does not get healthy, and what a run that was cut
-//! off has left.
+//! one may stand beside the old, what goes back in force where it does not get healthy, which secrets change inside
+//! what runs, and what a run that was cut off has left.
+
+use sovereign_config::stack::catalogue::Rotation;
 
 use super::why::Options;
-use super::{Action, FileDiff, Run, Step, Subject, diff, why};
-use crate::desired::{DesiredService, Revision, SLOT_B};
+use super::{Action, FileDiff, NewSecret, Run, Step, Subject, diff, why};
+use crate::desired::{DesiredService, Files, Revision, SLOT_B};
 use crate::observe::{Current, Health, ObservedService, Slot};
 
 /// What is done with a service, and where it then runs.
@@ -20,6 +22,8 @@ pub(super) struct Decision {
     pub(super) diff: Vec<FileDiff>,
     /// Its files have to be placed.
     pub(super) place: bool,
+    /// Secrets that change in parts that keep them by themselves: as they should be, and as they are.
+    rotated: Vec<(NewSecret, NewSecret)>,
     /// Something runs in the other slot, and has to stop.
     pub(super) left: bool,
 }
@@ -56,9 +60,10 @@ pub(super) fn decide(
 
 /// Nothing of it is in force.
 fn fresh(service: &DesiredService, seen: &ObservedService) -> Decision {
-    let cut = !seen.revisions.is_empty() || occupied(seen, Slot::A) || occupied(seen, Slot::B);
-    let why = if cut {
+    let why = if occupied(seen, Slot::A) || occupied(seen, Slot::B) {
         "was cut off before it was healthy"
+    } else if !seen.revisions.is_empty() {
+        "is not running: it was taken down, or was cut off before it was healthy"
     } else {
         "is not there yet"
     };
@@ -68,6 +73,7 @@ fn fresh(service: &DesiredService, seen: &ObservedService) -> Decision {
         why: vec![why.to_owned()],
         diff: Vec::new(),
         place: !seen.revisions.contains(&service.revision),
+        rotated: Vec::new(),
         left: occupied(seen, Slot::B),
     }
 }
@@ -91,6 +97,7 @@ fn kept(service: &DesiredService, seen: &ObservedService, current: &Current) -> 
         slot,
         why,
         place: !diff.is_empty(),
+        rotated: Vec::new(),
         diff,
         left,
     }
@@ -114,6 +121,7 @@ fn change(
             why,
             diff,
             place,
+            rotated: Vec::new(),
             left: true,
         };
     }
@@ -131,8 +139,25 @@ fn change(
         why,
         diff,
         place,
+        rotated: rotated(service, &seen.files),
         left: occupied(seen, slot.other()),
     }
+}
+
+/// Secrets whose file changes and that a part keeps by itself. Of what may run twice nothing does: both would need it.
+fn rotated(service: &DesiredService, files: &Files) -> Vec<(NewSecret, NewSecret)> {
+    let change = |rotation: &Rotation| {
+        let path = format!("secrets/{}", rotation.secret);
+        let secret = |files: &Files| {
+            Some(NewSecret {
+                rotation: rotation.clone(),
+                file: files.get(&path)?.clone(),
+            })
+        };
+        let (new, old) = (secret(&service.files)?, secret(files)?);
+        (new.file.content != old.file.content).then_some((new, old))
+    };
+    service.rotations.iter().filter_map(change).collect()
 }
 
 /// Where it runs when it is changed in place. Only of what may run twice is there a second slot.
@@ -161,6 +186,11 @@ impl Decision {
         self.turn != Turn::Keep || self.left
     }
 
+    /// Whether it can wait for others: what starts beside the old one goes before the proxy, which moves to it.
+    pub(super) fn can_wait(&self) -> bool {
+        matches!(self.turn, Turn::InPlace { .. })
+    }
+
     /// Whether its images have to be there.
     pub(super) fn starts(&self) -> bool {
         self.turn != Turn::Keep
@@ -183,14 +213,19 @@ impl Decision {
             Turn::InPlace { before } => {
                 // Two of it must never run at once on the same data.
                 let first = (self.left && !service.two).then(|| self.stop(service));
+                let rotate = self
+                    .rotated
+                    .iter()
+                    .map(|(new, _)| self.rotate(service, new));
                 let start = Action::Start {
                     revision,
                     slot: self.slot,
                     before: before.clone(),
+                    back: self.rotated.iter().map(|(_, old)| old.clone()).collect(),
                     run,
                 };
-                first
-                    .into_iter()
+                rotate
+                    .chain(first)
                     .chain([self.step(service, start)])
                     .collect()
             }
@@ -201,6 +236,21 @@ impl Decision {
     pub(super) fn finish(&self, service: &DesiredService) -> Option<Step> {
         let after = self.left && (service.two || self.turn == Turn::Keep);
         after.then(|| self.stop(service))
+    }
+
+    fn rotate(&self, service: &DesiredService, new: &NewSecret) -> Step {
+        let action = Action::Rotate {
+            slot: self.slot,
+            to: new.clone(),
+        };
+        let why = format!(
+            "`{}` keeps it by itself: another file alone does not change it there",
+            new.rotation.service
+        );
+        Step {
+            why: vec![why],
+            ..Step::of(Subject::Service(service.name.clone()), action)
+        }
     }
 
     fn stop(&self, service: &DesiredService) -> Step {

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use sovereign_config::stack::catalogue::Rotation;
 use sovereign_config::stack::model::{Engine, ProxyAs};
 
 use crate::desired::{
@@ -72,6 +73,8 @@ pub(crate) fn service(name: &str, digit: char, port: u16) -> DesiredService {
         patience: Duration::from_secs(60),
         volumes: vec![format!("sovereign-{name}-data")],
         archives: vec![format!("volume sovereign-{name}-data")],
+        needs: Vec::new(),
+        rotations: Vec::new(),
     }
 }
 
@@ -87,6 +90,27 @@ impl DesiredService {
     /// Two of it may run at once.
     pub(crate) fn twice(self) -> Self {
         Self { two: true, ..self }
+    }
+
+    /// With this password, which its database keeps by itself.
+    pub(crate) fn rotated(mut self, password: &str) -> Self {
+        self.with_text("secrets/password", |_| password.to_owned());
+        self.rotations = vec![Rotation {
+            secret: "password".to_owned(),
+            service: "db".to_owned(),
+            command: vec!["set-password".to_owned()],
+            when: None,
+        }];
+        self
+    }
+
+    /// Of this kind, needing these services.
+    pub(crate) fn of_kind(self, kind: &str, needs: &[&str]) -> Self {
+        Self {
+            kind: kind.to_owned(),
+            needs: needs.iter().map(|name| (*name).to_owned()).collect(),
+            ..self
+        }
     }
 
     /// With another image of the same tag.
@@ -150,7 +174,7 @@ pub(crate) fn host(name: &str, services: Vec<DesiredService>) -> DesiredHost {
         proxy: proxy(&services, '1'),
         services,
     };
-    host.proxy = host.proxy_with(&BTreeMap::new());
+    host.proxy = host.proxy_with(&BTreeSet::new());
     host
 }
 

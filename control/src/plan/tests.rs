@@ -1,5 +1,8 @@
 //! Plans as text: each scene is a file in `snapshots`. `SOVEREIGN_BLESS=1` writes them anew.
 
+// A part of a stack.
+mod filter;
+
 use std::collections::BTreeSet;
 use std::path::Path;
 
@@ -41,10 +44,13 @@ fn with(desired: &Desired, change: impl Fn(&mut ObservedHost)) -> Plan {
 }
 
 fn snapshot(name: &str, plan: &Plan) {
-    let text = show::text(plan, Look::PLAIN);
+    snapshot_of(name, &show::text(plan, Look::PLAIN));
+}
+
+fn snapshot_of(name: &str, text: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("src/plan/snapshots/{name}.txt"));
     if std::env::var_os("SOVEREIGN_BLESS").is_some() {
-        std::fs::write(&path, &text).expect("the snapshot is written");
+        std::fs::write(&path, text).expect("the snapshot is written");
     }
     let wanted = std::fs::read_to_string(&path).unwrap_or_default();
     assert_eq!(text, wanted, "{name}: SOVEREIGN_BLESS=1 writes it anew");
@@ -94,6 +100,71 @@ fn an_option_and_a_secret() {
         "a secret is shown: {shown}"
     );
     snapshot("option", &plan);
+}
+
+#[test]
+fn a_password_that_a_database_keeps() {
+    let rotated = || cloud().rotated("two").at('e');
+    let plan = from_before(&after(vec![blog(), rotated()]));
+    let shown =
+        format!("{plan:?}") + &show::text(&plan, Look::PLAIN) + &show::json(&plan).to_string();
+    assert!(
+        !shown.contains("two") && !shown.contains("[116, 119, 111]"),
+        "a secret is shown: {shown}"
+    );
+    let steps = &plan.hosts[0].steps;
+    let back = steps.iter().find_map(|step| match &step.action {
+        Action::Start { back, .. } => Some(back.clone()),
+        _ => None,
+    });
+    assert_eq!(back.expect("it starts")[0].file.content, b"one");
+    snapshot("rotated", &plan);
+    // What has never been in force, and what stays as it is, has nothing to change.
+    let rotates = |plan: &Plan| {
+        let mut steps = plan.hosts[0].steps.iter();
+        steps.any(|step| matches!(step.action, Action::Rotate { .. }))
+    };
+    let fresh = with(&after(vec![blog(), rotated()]), |seen| {
+        seen.services.remove("cloud");
+    });
+    let same = from_before(&after(vec![blog(), cloud().rotated("one").at('e')]));
+    assert!(rotates(&plan) && !rotates(&fresh) && !rotates(&same));
+}
+
+#[test]
+fn what_waits_for_a_node_comes_last() {
+    let node = || service("node", 'a', 20002).of_kind("bitcoin", &[]);
+    let channels = |digit| service("channels", digit, 20003).of_kind("lightning", &["node"]);
+    let till = |digit| service("till", digit, 20004).of_kind("btcpay", &["channels"]);
+    let whole = |digit| host("h1", vec![node(), channels(digit), till(digit), cloud()]);
+    let of = |desired: DesiredHost, seen_host: ObservedHost| {
+        plan(
+            &stack([desired]),
+            &seen([("h1", seen_host)]),
+            &Filter::default(),
+        )
+    };
+    let there = as_it_should(&whole('b'));
+    let cases = [
+        ("from nothing", of(whole('b'), bare())),
+        ("what needs it changes", of(whole('d'), there.clone())),
+        (
+            "it changes alone",
+            of(
+                host(
+                    "h1",
+                    vec![node().at('d'), channels('b'), till('b'), cloud()],
+                ),
+                there.clone(),
+            ),
+        ),
+        ("nothing changes", of(whole('b'), there)),
+    ];
+    let text: String = cases
+        .iter()
+        .map(|(name, plan)| format!("# {name}\n{}\n", show::text(plan, Look::PLAIN)))
+        .collect();
+    snapshot_of("node", &text);
 }
 
 #[test]
@@ -168,6 +239,23 @@ fn what_a_run_that_was_cut_off_has_left() {
             }),
         ),
         (
+            "was taken down",
+            with(&before(), |seen| {
+                let cloud = seen.services.get_mut("cloud").expect("it is there");
+                cloud.current = None;
+                cloud.files.clear();
+                cloud.running.clear();
+            }),
+        ),
+        (
+            "is changed by somebody else at this moment",
+            with(&before(), |seen| {
+                let cloud = seen.services.get_mut("cloud").expect("it is there");
+                cloud.running.get_mut(&Slot::A).expect("it runs")[0].revision = Some(revision('9'));
+                seen.locked_by = Some("bob@desk since 2026-01-01T00:00:00Z".to_owned());
+            }),
+        ),
+        (
             "does not run",
             with(&before(), |seen| {
                 seen.services
@@ -221,11 +309,7 @@ fn what_a_run_that_was_cut_off_has_left() {
         .iter()
         .map(|(name, plan)| format!("# {name}\n{}\n", show::text(plan, Look::PLAIN)))
         .collect();
-    let whole = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/plan/snapshots/cut-off.txt");
-    if std::env::var_os("SOVEREIGN_BLESS").is_some() {
-        std::fs::write(&whole, &text).expect("the snapshot is written");
-    }
-    assert_eq!(text, std::fs::read_to_string(&whole).unwrap_or_default());
+    snapshot_of("cut-off", &text);
 }
 
 #[test]
@@ -301,7 +385,7 @@ fn the_proxy() {
     let desired = |change: &dyn Fn(&mut DesiredHost)| {
         let mut host = before().hosts.remove(0);
         change(&mut host);
-        host.proxy = host.proxy_with(&BTreeMap::new());
+        host.proxy = host.proxy_with(&BTreeSet::new());
         stack([host])
     };
     let other_program = |host: &mut DesiredHost| host.proxy.program.digest = "2".repeat(64);
@@ -352,111 +436,21 @@ fn the_proxy() {
         .iter()
         .map(|(name, plan)| format!("# {name}\n{}\n", show::text(plan, Look::PLAIN)))
         .collect();
-    let whole = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/plan/snapshots/proxy.txt");
-    if std::env::var_os("SOVEREIGN_BLESS").is_some() {
-        std::fs::write(&whole, &text).expect("the snapshot is written");
-    }
-    assert_eq!(text, std::fs::read_to_string(&whole).unwrap_or_default());
+    snapshot_of("proxy", &text);
 }
 
 #[test]
-fn filters() {
-    let hosts = || {
-        [
-            host("h1", vec![blog(), cloud()]),
-            host("h2", vec![service("wiki", 'f', 20000)]),
-        ]
-    };
-    let set = |names: &[&str]| {
-        names
-            .iter()
-            .map(|name| (*name).to_owned())
-            .collect::<BTreeSet<_>>()
-    };
-    let all = Filter::default();
-    let cases: [(Filter, &[&str]); 5] = [
-        (
-            all.clone(),
-            &["h1 blog", "h1 cloud", "h1 proxy", "h2 wiki", "h2 proxy"],
-        ),
-        (
-            Filter {
-                hosts: set(&["h2"]),
-                ..all.clone()
-            },
-            &["h2 wiki", "h2 proxy"],
-        ),
-        (
-            Filter {
-                services: set(&["cloud"]),
-                ..all.clone()
-            },
-            &["h1 cloud", "h1 proxy"],
-        ),
-        (
-            Filter {
-                sites: set(&["wiki.example"]),
-                ..all.clone()
-            },
-            &["h2 wiki", "h2 proxy"],
-        ),
-        (
-            Filter {
-                hosts: set(&["h2"]),
-                services: set(&["cloud"]),
-                ..all
-            },
-            &[],
-        ),
-    ];
-    for (filter, wanted) in cases {
-        let plan = plan(
-            &stack(hosts()),
-            &seen([("h1", bare()), ("h2", bare())]),
-            &filter,
-        );
-        let starts =
-            |step: &&Step| matches!(step.action, Action::Start { .. } | Action::StartProxy(_));
-        let found: Vec<String> = plan
-            .hosts
-            .iter()
-            .flat_map(|host| {
-                let starts = host
-                    .steps
-                    .iter()
-                    .filter(starts)
-                    .map(|step| match &step.subject {
-                        Subject::Service(name) => format!("{} {name}", host.host),
-                        _ => format!("{} proxy", host.host),
-                    });
-                starts.collect::<Vec<_>>()
-            })
-            .collect();
-        assert_eq!(found, wanted, "{filter:?}");
-    }
-}
-
-#[test]
-fn a_part_that_is_deployed_leaves_the_rest_in_the_record() {
-    let filter = Filter {
-        services: BTreeSet::from(["cloud".to_owned()]),
-        ..Filter::default()
-    };
-    let desired = after(vec![blog().at('d'), cloud().at('e')]);
-    let plan = plan(
-        &desired,
-        &seen([("h1", as_it_should(&before().hosts[0]))]),
-        &filter,
-    );
-    let Some(Action::Record { services, .. }) = plan.hosts[0].steps.last().map(|step| &step.action)
-    else {
-        panic!("{plan:?}");
-    };
-    let wanted = [("blog", revision('b')), ("cloud", revision('e'))];
-    assert_eq!(
-        *services,
-        wanted
-            .map(|(name, revision)| (name.to_owned(), revision))
-            .into()
-    );
+fn a_proxy_that_is_to_listen_at_other_addresses_is_started_anew() {
+    let mut host = before().hosts.remove(0);
+    let socket = host.proxy.files.get_mut("sovereign-proxy.socket");
+    socket.expect("it is there").content = b"[Socket]\nListenStream=8443\n".to_vec();
+    host.proxy = host.proxy_with(&BTreeSet::new());
+    let plan = from_before(&stack([host]));
+    let start = plan.hosts[0]
+        .steps
+        .iter()
+        .find(|step| matches!(step.action, Action::StartProxy(_)))
+        .expect("it is started");
+    let why = "listens at other addresses: sites are away for a moment";
+    assert!(start.why.iter().any(|one| one == why), "{:?}", start.why);
 }

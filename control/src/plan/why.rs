@@ -154,7 +154,7 @@ pub(super) fn unwell(seen: &ObservedService, slot: Slot, revision: &Revision) ->
             .as_ref()
             .map_or("", |revision| revision.0.as_str());
         return vec![format!(
-            "was cut off before: `{}` runs revision {runs}",
+            "`{}` runs revision {runs}, not the one that should run",
             other.part
         )];
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use sovereign_config::stack::model;
 
-use super::{RULES, UNIT, UPDATES};
+use super::{RULES, UNIT, UPDATES, foreign};
 use crate::engine;
 use crate::observe::EngineState;
 use crate::ssh::{Error, Input, LOOK, Remote};
@@ -15,6 +15,8 @@ use crate::ssh::{Error, Input, LOOK, Remote};
 pub struct Facts {
     /// The distribution.
     pub release: Release,
+    /// What its processor is, as `uname -m` says: `x86_64`.
+    pub machine: String,
     /// Commands run as root.
     pub root: bool,
     /// The engine.
@@ -25,13 +27,15 @@ pub struct Facts {
     pub installed: BTreeSet<String>,
     /// What the distribution offers, of those: the version.
     pub offered: BTreeMap<String, String>,
+    /// An installation of packages was interrupted.
+    pub unfinished: bool,
     /// Files of ours, as they are.
     pub files: BTreeMap<&'static str, String>,
     /// The table of the firewall is loaded.
     pub guarded: bool,
     /// Units that start with the host, of those that are asked for.
     pub enabled: BTreeSet<String>,
-    /// Another program that is in charge of the firewall.
+    /// What else is in charge of the firewall.
     pub other_firewall: Option<String>,
     /// The port of the SSH server that this connection came to.
     pub ssh_port: Option<u16>,
@@ -46,6 +50,8 @@ pub struct Release {
     pub id: String,
     /// Those that it is like.
     pub like: String,
+    /// `13`.
+    pub version: String,
     /// `Debian GNU/Linux 13 (trixie)`.
     pub name: String,
 }
@@ -84,41 +90,62 @@ const FIREWALLS: [&str; 2] = ["ufw.service", "firewalld.service"];
 /// Looks at a host.
 pub async fn look(remote: Arc<dyn Remote>, engine: model::Engine) -> Result<Facts, engine::Error> {
     let (state, compose) = engine::of(engine, Arc::clone(&remote)).version().await?;
-    let remote = remote.as_ref();
     let mut facts = Facts {
         engine: state,
         compose,
         ..Facts::default()
     };
+    let remote = remote.as_ref();
     facts.release = Release::read(&text(remote, &["cat", "/etc/os-release"]).await?);
+    facts.machine = text(remote, &["uname", "-m"]).await?;
     facts.root = text(remote, &["id", "-u"]).await? == "0";
-    let mut query = vec![
-        "dpkg-query",
-        "--show",
-        "--showformat=${Package} ${db:Status-Status}\\n",
-    ];
-    query.extend(PACKAGES);
-    facts.installed = installed(&text(remote, &query).await?);
-    let mut policy = vec!["env", "LC_ALL=C", "apt-cache", "policy"];
-    policy.extend(PACKAGES);
-    facts.offered = offered(&text(remote, &policy).await?);
+    packages(remote, &mut facts).await?;
+    firewall(remote, &mut facts).await?;
     for path in [RULES, UNIT, UPDATES] {
         let output = output(remote, &["cat", "--", path]).await?;
         if output.0 == 0 {
             facts.files.insert(path, output.1);
         }
     }
+    let enabled = [&["systemctl", "is-enabled"], &UNITS[..]].concat();
+    facts.enabled = stand(&text(remote, &enabled).await?, &UNITS, "enabled");
+    Ok(facts)
+}
+
+async fn packages(remote: &dyn Remote, facts: &mut Facts) -> Result<(), Error> {
+    let query = [
+        "dpkg-query",
+        "--show",
+        "--showformat=${Package} ${db:Status-Status}\\n",
+    ];
+    let query = [&query, &PACKAGES[..]].concat();
+    facts.installed = installed(&text(remote, &query).await?);
+    let policy = ["env", "LC_ALL=C", "apt-cache", "policy"];
+    let policy = [&policy, &PACKAGES[..]].concat();
+    facts.offered = offered(&text(remote, &policy).await?);
+    let journal = ["find", "/var/lib/dpkg/updates", "-type", "f"];
+    facts.unfinished = !text(remote, &["dpkg", "--audit"]).await?.is_empty()
+        || !text(remote, &journal).await?.is_empty();
+    Ok(())
+}
+
+async fn firewall(remote: &dyn Remote, facts: &mut Facts) -> Result<(), Error> {
     let table = ["nft", "list", "table", "inet", super::firewall::TABLE];
     facts.guarded = output(remote, &table).await?.0 == 0;
-    let mut enabled = vec!["systemctl", "is-enabled"];
-    enabled.extend(UNITS);
-    facts.enabled = stand(&text(remote, &enabled).await?, &UNITS, "enabled");
-    let mut active = vec!["systemctl", "is-active"];
-    active.extend(FIREWALLS);
-    facts.other_firewall = stand(&text(remote, &active).await?, &FIREWALLS, "active").pop_first();
+    let active = [&["systemctl", "is-active"], &FIREWALLS[..]].concat();
+    let active = stand(&text(remote, &active).await?, &FIREWALLS, "active").pop_first();
+    let rules = text(remote, &["nft", "-j", "list", "ruleset"]).await?;
+    facts.other_firewall = active.or_else(|| foreign::nftables(&rules));
+    for program in ["iptables", "iptables-legacy"] {
+        if facts.other_firewall.is_none() {
+            let rules = text(remote, &[program, "-S", "INPUT"]).await?;
+            facts.other_firewall = foreign::iptables(&rules);
+        }
+    }
     facts.ssh_port = ssh_port(&text(remote, &["printenv", "SSH_CONNECTION"]).await?);
-    facts.listeners = listeners(&text(remote, &["ss", "-H", "-l", "-n", "-t", "-u", "-p"]).await?);
-    Ok(facts)
+    let listening = ["ss", "-H", "-l", "-n", "-t", "-u", "-p"];
+    facts.listeners = listeners(&text(remote, &listening).await?);
+    Ok(())
 }
 
 /// What a command says, whatever its code; nothing where there is no such program.
@@ -151,7 +178,18 @@ impl Release {
         Self {
             id: value("ID"),
             like: value("ID_LIKE"),
+            version: value("VERSION_ID"),
             name: value("PRETTY_NAME"),
+        }
+    }
+
+    /// The package by which it offers Compose 2, as is known of it.
+    pub fn compose(&self) -> Option<&'static str> {
+        let year: u32 = self.version.split('.').next()?.parse().ok()?;
+        match self.id.as_str() {
+            "debian" if year >= 13 => Some("docker-compose"),
+            "ubuntu" if year >= 22 => Some("docker-compose-v2"),
+            _ => None,
         }
     }
 
@@ -240,6 +278,18 @@ mod tests {
             (release.name.as_str(), release.is_debian()),
             ("Debian GNU/Linux 13 (trixie)", true)
         );
+        assert_eq!(release.compose(), Some("docker-compose"));
+        for (text, compose) in [
+            ("ID=debian\nVERSION_ID=\"12\"\n", None),
+            ("ID=debian\n", None),
+            (
+                "ID=ubuntu\nVERSION_ID=\"24.04\"\n",
+                Some("docker-compose-v2"),
+            ),
+            ("ID=mint\nVERSION_ID=\"22\"\n", None),
+        ] {
+            assert_eq!(Release::read(text).compose(), compose, "{text}");
+        }
         assert!(Release::read("ID=ubuntu\nID_LIKE=debian\n").is_debian());
         assert!(!Release::read("ID=fedora\n").is_debian());
         let packages = "docker.io installed\nnftables config-files\nca-certificates installed\n";

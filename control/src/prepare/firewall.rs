@@ -60,6 +60,8 @@ impl Open {
              \t\tct status dnat meta l4proto tcp ct original proto-dst {{ {tcp} }} accept\n\
              \t\tct status dnat meta l4proto udp ct original proto-dst {{ {udp} }} accept\n\
              \t\tct status dnat drop\n\
+             \t\toifname {{ \"docker0\", \"docker_gwbridge\" }} drop\n\
+             \t\toifname \"br-*\" drop\n\
              \t}}\n\
              }}\n"
         )

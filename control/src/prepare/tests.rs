@@ -14,6 +14,16 @@ fn wanted() -> Wanted {
         engine: model::Engine::Docker,
         public: vec![(9735, "channels".to_owned())],
         swarm: Vec::new(),
+        nameless: Vec::new(),
+        compose: None,
+    }
+}
+
+fn plugin() -> Plugin {
+    Plugin {
+        path: "/usr/libexec/docker/cli-plugins/docker-compose".into(),
+        digest: "c".repeat(64),
+        machine: "x86_64",
     }
 }
 
@@ -21,9 +31,11 @@ fn offers(compose: &str, version: &str) -> Facts {
     Facts {
         release: Release {
             id: "debian".to_owned(),
-            like: String::new(),
             name: "Debian GNU/Linux 13 (trixie)".to_owned(),
+            version: "13".to_owned(),
+            ..Release::default()
         },
+        machine: "x86_64".to_owned(),
         root: true,
         offered: [
             ("docker.io".to_owned(), "26.1.5".to_owned()),
@@ -85,20 +97,20 @@ h1: Debian GNU/Linux 13 (trixie)
   + fetch the distribution's list of packages
       $ apt-get --quiet update
   + install docker.io, docker-compose, nftables, unattended-upgrades
-      $ env DEBIAN_FRONTEND=noninteractive apt-get --quiet --yes --no-install-recommends -o DPkg::Lock::Timeout=120 install -- docker.io docker-compose nftables unattended-upgrades
+      $ env DEBIAN_FRONTEND=noninteractive apt-get --quiet --yes --no-install-recommends -o DPkg::Lock::Timeout=120 -o DPkg::Options::=--force-confold install -- docker.io docker-compose nftables unattended-upgrades
   + start the engine, now and with the host
       $ systemctl enable --now docker.service
-  + write /etc/sovereign/firewall.nft
+  + put the firewall in force
       lets in tcp 2222 (SSH), tcp 80 (HTTP), tcp and udp 443 (HTTPS), tcp 9735 (channels); nothing else
       closes what listens now: tcp 3306 (mariadbd)
-  + put the firewall in force
       it is taken back where no new connection comes through it
-      $ nft -f /etc/sovereign/firewall.nft
+      $ nft -f -
+  + write /etc/sovereign/firewall.nft
   + write /etc/systemd/system/sovereign-firewall.service
   + have the service manager read it
       $ systemctl daemon-reload
   + load the firewall when the host starts
-      $ systemctl enable sovereign-firewall.service
+      $ systemctl enable --now sovereign-firewall.service
   + write /etc/apt/apt.conf.d/52sovereign-updates
       security updates install themselves, daily
   + run the daily updates
@@ -131,21 +143,15 @@ fn only_what_differs_is_done() {
     assert_eq!(
         what(&prepared(), &another),
         [
-            "write /etc/sovereign/firewall.nft",
-            "put the firewall in force"
+            "put the firewall in force",
+            "write /etc/sovereign/firewall.nft"
         ]
     );
     let flushed = Facts {
         guarded: false,
         ..prepared()
     };
-    assert_eq!(
-        what(&flushed, &wanted()),
-        [
-            "write /etc/sovereign/firewall.nft",
-            "put the firewall in force"
-        ]
-    );
+    assert_eq!(what(&flushed, &wanted()), ["put the firewall in force"]);
     let down = Facts {
         engine: EngineState::Down("no socket".to_owned()),
         ..prepared()
@@ -154,9 +160,23 @@ fn only_what_differs_is_done() {
         what(&down, &wanted()),
         ["start the engine, now and with the host"]
     );
+    let unfinished = Facts {
+        unfinished: true,
+        ..prepared()
+    };
+    assert_eq!(
+        what(&unfinished, &wanted()),
+        [
+            "end an installation of packages that was interrupted",
+            "put right what it left"
+        ]
+    );
     let other = Facts {
         other_firewall: Some("ufw.service".to_owned()),
         files: Default::default(),
+        installed: ["unattended-upgrades", "ca-certificates"]
+            .map(str::to_owned)
+            .into(),
         ..prepared()
     };
     assert_eq!(
@@ -194,9 +214,25 @@ fn what_cannot_be_prepared_says_why() {
         }),
         "commands do not run as root there"
     );
+    let old = offers("docker-compose", "1.29.2-3");
     assert_eq!(
-        why(&offers("docker-compose", "1.29.2-3")),
-        "its distribution offers no Compose 2"
+        why(&old),
+        "its distribution offers no Compose 2, nor is one on this machine"
+    );
+    let other = Facts {
+        machine: "aarch64".to_owned(),
+        ..old
+    };
+    let sent = Wanted {
+        compose: Some(plugin()),
+        ..wanted()
+    };
+    assert_eq!(
+        plan(&other, &sent)
+            .blocked
+            .expect("it does not run there")
+            .0,
+        "its distribution offers no Compose 2; that of /usr/libexec/docker/cli-plugins/docker-compose runs on x86_64, and the host is aarch64"
     );
     for (package, version) in [
         ("docker-compose", "2.26.1-4"),
@@ -207,6 +243,77 @@ fn what_cannot_be_prepared_says_why() {
         assert_eq!(why(&facts), "", "{package}");
         assert!(plan(&facts, &wanted()).steps[1].what.contains(package));
     }
+}
+
+/// The first Compose has a package of the same name; and a host that has never fetched a list says nothing.
+#[test]
+fn where_no_package_has_compose_it_is_sent() {
+    let sent = Wanted {
+        compose: Some(plugin()),
+        ..wanted()
+    };
+    let mut never = offers("docker-compose", "1.29.2-3");
+    never.offered.clear();
+    never.release.version = "12".to_owned();
+    for facts in [offers("docker-compose", "1.29.2-3"), never.clone()] {
+        assert!(lacks_compose(&facts));
+        let text = plan(&facts, &sent).text();
+        let wanted = "
+  + install docker.io, nftables, unattended-upgrades, ca-certificates
+      $ env DEBIAN_FRONTEND=noninteractive apt-get --quiet --yes --no-install-recommends -o DPkg::Lock::Timeout=120 -o DPkg::Options::=--force-confold install -- docker.io nftables unattended-upgrades ca-certificates
+  + start the engine, now and with the host
+      $ systemctl enable --now docker.service
+  + send Compose of this machine
+      from /usr/libexec/docker/cli-plugins/docker-compose
+      sha256 cccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccc
+      to /usr/local/lib/docker/cli-plugins/docker-compose
+  + see that it runs there
+      $ docker compose version
+";
+        assert!(text.contains(wanted), "{text}");
+    }
+    never.release.version = "13".to_owned();
+    assert!(!lacks_compose(&never));
+}
+
+#[test]
+fn a_swarm_needs_addresses() {
+    let swarm = Wanted {
+        swarm: vec!["10.77.0.12".parse().unwrap()],
+        nameless: vec!["h3".to_owned()],
+        ..wanted()
+    };
+    let plan = plan(&prepared(), &swarm);
+    assert!(plan.steps[0].more[0].contains("the Swarm's own ports from 10.77.0.12"));
+    assert!(plan.notes[0].contains("are not let in from h3"), "{plan:?}");
+}
+
+/// What takes the rules back puts those of before in force again.
+#[test]
+fn the_rules_of_before_come_back() {
+    let undo = |facts: &Facts| {
+        let wanted = Wanted {
+            public: Vec::new(),
+            ..wanted()
+        };
+        let mut steps = plan(facts, &wanted).steps.into_iter();
+        steps.find_map(|step| match step.act {
+            Act::Guard { undo, .. } => Some(undo.join(" ")),
+            _ => None,
+        })
+    };
+    assert_eq!(
+        undo(&prepared()).unwrap(),
+        "/usr/sbin/nft -f /etc/sovereign/firewall.nft"
+    );
+    let open = Facts {
+        guarded: false,
+        ..prepared()
+    };
+    assert_eq!(
+        undo(&open).unwrap(),
+        "/usr/sbin/nft delete table inet sovereign"
+    );
 }
 
 #[test]
@@ -226,7 +333,7 @@ fn the_rules_let_in_what_is_open_and_the_swarm() {
         "\t\tip saddr 10.77.0.12 tcp dport { 2377, 7946 } accept\n",
         "\t\tip6 saddr 2001:db8::2 meta l4proto esp accept\n",
         "\t\tct status dnat meta l4proto tcp ct original proto-dst { 22, 80, 443 } accept\n",
-        "\t\tct status dnat drop\n",
+        "\t\tct status dnat drop\n\t\toifname { \"docker0\", \"docker_gwbridge\" } drop\n\t\toifname \"br-*\" drop\n",
     ] {
         assert!(rules.contains(line), "{line}\n{rules}");
     }
@@ -257,6 +364,7 @@ async fn guard(again: Way) -> (Result<(), Error>, Vec<String>) {
         more: Vec::new(),
         act: Act::Guard {
             rules: Open::default().rules(),
+            undo: vec!["nft".to_owned(), "delete".to_owned()],
         },
     };
     let applied = apply(&step, &host("h1"), &remote, &again).await;
@@ -269,7 +377,8 @@ async fn a_firewall_that_lets_us_in_stays() {
     applied.unwrap();
     let expected = [
         "nft --check -f -",
-        "systemd-run --quiet --collect --unit=sovereign-firewall-undo --on-active=60s /usr/sbin/nft delete table inet sovereign",
+        "systemctl stop sovereign-firewall-undo.timer",
+        "systemd-run --quiet --collect --unit=sovereign-firewall-undo --on-active=60s nft delete",
         "nft -f -",
         "systemctl stop sovereign-firewall-undo.timer",
     ];
@@ -286,7 +395,7 @@ async fn a_firewall_that_locks_us_out_goes_at_once() {
         ),
         "{text}"
     );
-    assert_eq!(commands.last().unwrap(), "nft delete table inet sovereign");
+    assert_eq!(commands.last().unwrap(), "nft delete");
 }
 
 #[tokio::test]

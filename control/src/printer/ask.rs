@@ -60,10 +60,9 @@ impl Printer {
 
     /// Whether to go on. `way` names the flag that says so beforehand.
     pub async fn confirm(&self, question: &str, way: &str) -> Result<(), Unasked> {
-        let answer = self.line(format!("{question} [y/N] "), way).await?;
-        match answer.to_ascii_lowercase().as_str() {
-            "y" | "yes" => Ok(()),
-            _ => Err(Unasked::No),
+        match self.ask_whether(question, way).await? {
+            true => Ok(()),
+            false => Err(Unasked::No),
         }
     }
 
@@ -81,14 +80,31 @@ impl Printer {
         }
     }
 
-    /// A text; an empty answer is the default.
-    pub async fn ask(&self, question: &str, default: &str, way: &str) -> Result<String, Unasked> {
-        let answer = self.line(format!("{question} [{default}] "), way).await?;
-        Ok(if answer.is_empty() {
-            default.to_owned()
-        } else {
-            answer
-        })
+    /// A text; an empty answer is the default. Where there is none, it is asked until there is an answer.
+    pub async fn ask(
+        &self,
+        question: &str,
+        default: Option<&str>,
+        way: &str,
+    ) -> Result<String, Unasked> {
+        let asked = match default {
+            Some(default) => format!("{question} [{default}] "),
+            None => format!("{question} "),
+        };
+        loop {
+            let answer = self.line(asked.clone(), way).await?;
+            match default {
+                Some(default) if answer.is_empty() => return Ok(default.to_owned()),
+                None if answer.is_empty() => {}
+                _ => return Ok(answer),
+            }
+        }
+    }
+
+    /// Yes, or no where nothing is typed.
+    pub async fn ask_whether(&self, question: &str, way: &str) -> Result<bool, Unasked> {
+        let answer = self.line(format!("{question} [y/N] "), way).await?;
+        Ok(["y", "yes"].contains(&answer.to_ascii_lowercase().as_str()))
     }
 
     /// Something that is not shown while it is typed.
@@ -107,14 +123,17 @@ impl Printer {
         if !self.can_ask() {
             return Err(no_terminal(question, way));
         }
-        self.tell(&clean(question));
         if let Some(answer) = self.answer() {
-            self.tell("\n");
+            self.tell(&format!("{}\n", clean(question)));
             return answer;
         }
         let mut line = String::new();
-        let stdin = || io::stdin().lock().take(LONGEST as u64);
-        let read = self.0.bars.suspend(|| stdin().read_line(&mut line));
+        // The bars stand aside from the question to the answer.
+        let read = self.0.bars.suspend(|| {
+            io::stderr().write_all(clean(question).as_bytes())?;
+            let stdin = io::stdin().lock();
+            stdin.take(LONGEST as u64).read_line(&mut line)
+        });
         match read {
             Ok(0) => Err(Unasked::Interrupted),
             Ok(_) => Ok(line.trim().to_owned()),

@@ -24,17 +24,21 @@ impl Look {
         if !stream.is_terminal() {
             return Self::PLAIN;
         }
-        let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
-        let refused = set("NO_COLOR").is_some() || set("TERM").is_some_and(|term| term == "dumb");
+        let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         let width = rustix::termios::tcgetwinsize(stream.as_fd())
             .ok()
             .map(|size| usize::from(size.ws_col))
-            .filter(|width| *width >= 40);
+            .filter(|width| *width > 0);
         Self {
             width,
-            colour: !refused,
+            colour: !refused && steers(stream),
         }
     }
+}
+
+/// Whether a stream is a terminal that knows more than plain text.
+pub(super) fn steers(stream: &impl IsTerminal) -> bool {
+    stream.is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
 }
 
 /// Aligned columns, two spaces apart.
@@ -90,9 +94,14 @@ impl Table {
         self.rows.push(cells.into_iter().collect());
     }
 
-    /// The whole as text, with a newline after each row.
+    /// The whole as text, with a newline after each row; as a list where it does not fit otherwise.
     pub fn render(&self, look: Look) -> String {
         let widths = self.widths(look.width);
+        if let (Some(limit), false) = (look.width, self.right.is_empty())
+            && total(&widths) > limit
+        {
+            return self.list(look.colour, limit);
+        }
         let mut text = String::new();
         for row in &self.rows {
             let cells = row.iter().zip(&widths).enumerate();
@@ -112,14 +121,10 @@ impl Table {
         let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
         let needed = |column: usize| {
             let cells = self.rows.iter().filter_map(|row| row.get(column));
-            cells
-                .map(|cell| cell.text.chars().count())
-                .max()
-                .unwrap_or(0)
+            cells.map(Cell::width).max().unwrap_or(0)
         };
         let mut widths: Vec<usize> = (0..columns).map(needed).collect();
-        let gaps = GAP.len() * columns.saturating_sub(1);
-        while limit.is_some_and(|limit| widths.iter().sum::<usize>() + gaps > limit) {
+        while limit.is_some_and(|limit| total(&widths) > limit) {
             match widths.iter_mut().max() {
                 Some(widest) if *widest > NARROWEST => *widest -= 1,
                 _ => break,
@@ -129,7 +134,39 @@ impl Table {
     }
 }
 
+impl Table {
+    /// Each row as a list: its first cell, and under it the others with their headings.
+    fn list(&self, colour: bool, limit: usize) -> String {
+        let Some((headings, rows)) = self.rows.split_first() else {
+            return String::new();
+        };
+        let width = headings.iter().skip(1).map(Cell::width).max().unwrap_or(0);
+        let room = limit.saturating_sub(width + 2 * GAP.len()).max(NARROWEST);
+        let mut text = String::new();
+        for row in rows {
+            for (index, (heading, cell)) in headings.iter().zip(row).enumerate() {
+                if index > 0 {
+                    let heading = heading.text.to_lowercase();
+                    text.push_str(&format!("{GAP}{heading:width$}{GAP}"));
+                }
+                text.push_str(&cell.render(cell.width().min(room), false, colour));
+                text.push('\n');
+            }
+        }
+        text
+    }
+}
+
+/// What columns take, with the gaps between them.
+fn total(widths: &[usize]) -> usize {
+    widths.iter().sum::<usize>() + GAP.len() * widths.len().saturating_sub(1)
+}
+
 impl Cell {
+    fn width(&self) -> usize {
+        self.text.chars().count()
+    }
+
     /// What hosts say comes from outside: what steers a terminal is taken out.
     pub fn toned(text: impl Into<String>, tone: Tone) -> Self {
         let text = text

@@ -59,9 +59,32 @@ fn tables_are_aligned_and_cut() {
     assert!(colour.contains("\x1b[32mup\x1b[0m"), "{colour}");
 }
 
+#[test]
+fn what_no_table_fits_is_a_list() {
+    let mut table = Table::headed(&["HOST", ">FREE", "ENGINE", "PROXY", "DEPLOYED"]);
+    let cells = [
+        "h1",
+        "10 GiB",
+        "Docker 28.2.2, Compose 2.26.1",
+        "-",
+        "never",
+    ];
+    table.row(cells.map(Cell::from));
+    table.row(["h2".into(), Cell::toned("unreachable", Tone::Bad)]);
+    let look = Look {
+        width: Some(32),
+        colour: false,
+    };
+    assert_eq!(
+        table.render(look),
+        "h1\n  free      10 GiB\n  engine    Docker 28.2.2, Comp\u{2026}\n  proxy     -\n  deployed  never\n\
+         h2\n  free      unreachable\n"
+    );
+}
+
 #[tokio::test]
 async fn questions_are_answered() {
-    let printer = Printer::caught(&["y", "no", "blog", "shop", "", "b", "hush"]);
+    let printer = Printer::caught(&["y", "no", "blog", "shop", "", "", "b", "hush"]);
     assert!(printer.confirm("Go on?", "--yes").await.is_ok());
     assert!(matches!(
         printer.confirm("Go on?", "--yes").await,
@@ -70,8 +93,8 @@ async fn questions_are_answered() {
     assert!(printer.confirm_name("All gone.", "blog", "").await.is_ok());
     let other = printer.confirm_name("All gone.", "blog", "").await;
     assert!(matches!(other, Err(Unasked::OtherName { .. })));
-    assert_eq!(printer.ask("Name?", "a", "").await.unwrap(), "a");
-    assert_eq!(printer.ask("Name?", "a", "").await.unwrap(), "b");
+    assert_eq!(printer.ask("Name?", Some("a"), "").await.unwrap(), "a");
+    assert_eq!(printer.ask("Name?", None, "").await.unwrap(), "b");
     let secret = printer.ask_secret("Passphrase: ", "").await.unwrap();
     assert_eq!(secret.expose_secret(), "hush");
     assert!(!printer.take().1.contains("hush"));

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use age::{DecryptError, EncryptError};
 
+use crate::failure::nearest;
+
 /// What went wrong with secrets.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -157,8 +159,8 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         Some(match self {
             Self::NoIdentity { .. } => {
-                "--identity FILE or $SOVEREIGN_IDENTITY names another one; \
-                 `sovereign secret identity` makes one"
+                "put the key there that belongs to one of `recipients` of stack.toml, or name it by --identity \
+                 or $SOVEREIGN_IDENTITY; `sovereign secret identity` makes one for an operator who has none"
                     .to_owned()
             }
             Self::IdentityExists { .. } => "`sovereign secret identity` shows its recipient".to_owned(),
@@ -185,7 +187,7 @@ impl Error {
             Self::Name { .. } => {
                 "small letters, digits, `_`, `-` and `.`, at the most 128 of them".to_owned()
             }
-            Self::Unknown { name, known } => return unknown_hint(name, known),
+            Self::Unknown { name, known } => unknown_hint(name, known),
             Self::Given { name } => format!("`sovereign secret set {name}` sets another one"),
             Self::Unasked(error) => return error.hint(),
             _ => return None,
@@ -214,13 +216,9 @@ fn decrypt_hint(error: &DecryptError, identity: &std::path::Path) -> Option<Stri
     })
 }
 
-fn unknown_hint(name: &str, known: &[String]) -> Option<String> {
-    let near = known
-        .iter()
-        .max_by(|a, b| strsim::jaro_winkler(name, a).total_cmp(&strsim::jaro_winkler(name, b)))?;
-    Some(if strsim::jaro_winkler(name, near) > 0.8 {
-        format!("did you mean {near}?")
-    } else {
-        "`sovereign secret list` names them".to_owned()
-    })
+fn unknown_hint(name: &str, known: &[String]) -> String {
+    match nearest(name, known.iter().map(String::as_str)) {
+        Some(near) => format!("did you mean {near}?"),
+        None => "`sovereign secret list` names them".to_owned(),
+    }
 }

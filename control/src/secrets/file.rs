@@ -20,6 +20,7 @@ use zeroize::Zeroizing;
 use super::prompts::Prompts;
 use super::{Error, Identity, Secret, Secrets, check_name, recipient};
 use crate::printer::Printer;
+use crate::replace::{OWN, replace};
 
 /// A file of secrets, and who opens it.
 #[derive(Debug, Clone)]
@@ -74,7 +75,7 @@ impl Safe {
         let text = write(secrets).map_err(|error| self.garbled(&error.to_string()))?;
         let content = self.encrypt(text.as_bytes())?;
         self.fits(content.len())?;
-        self.replace(&content).map_err(|source| Error::Write {
+        replace(&self.path, &content, OWN).map_err(|source| Error::Write {
             path: self.path.clone(),
             source,
         })
@@ -119,19 +120,6 @@ impl Safe {
             writer.finish().and_then(ArmoredWriter::finish)
         };
         written().map_err(|error| failed(EncryptError::Io(error)))
-    }
-
-    fn replace(&self, content: &[u8]) -> io::Result<()> {
-        let folder = match self.path.parent() {
-            Some(folder) if !folder.as_os_str().is_empty() => folder,
-            _ => Path::new("."),
-        };
-        // Mode 0600, and gone where this does not come to its end.
-        let mut file = tempfile::NamedTempFile::new_in(folder)?;
-        file.write_all(content)?;
-        file.as_file().sync_all()?;
-        file.persist(&self.path).map_err(|error| error.error)?;
-        File::open(folder)?.sync_all()
     }
 
     fn read(&self, text: &[u8]) -> Result<Secrets, Error> {

@@ -9,7 +9,7 @@ use crate::plan::{Action, HostPlan, Plan, Step};
 ///
 /// ```text
 /// { "summary": { "start", "change", "remove", "unchanged", "hosts", "left_out" },
-///   "hosts": [ { "host", "unchanged", "blocked": null | { "why", "hint" },
+///   "hosts": [ { "host", "unchanged", "blocked": null | { "why", "hint" }, "locked_by": null | WHO,
 ///                "steps": [ { "subject", "action", "what", "why": [], "destroys",
 ///                             "diff": [ { "path", "lines": [] } ] } ] } ] }
 /// ```
@@ -37,6 +37,7 @@ fn host(host: &HostPlan) -> Value {
         "host": host.host,
         "unchanged": host.unchanged,
         "blocked": blocked,
+        "locked_by": host.locked_by,
         "steps": host.steps.iter().map(step).collect::<Vec<_>>(),
     })
 }
@@ -62,6 +63,8 @@ fn action(action: &Action) -> &'static str {
         Action::Image(image) if image.sent => "send-image",
         Action::Image(_) => "pull-image",
         Action::Place { .. } => "place",
+        Action::AwaitBitcoin { .. } => "await-bitcoin",
+        Action::Rotate { .. } => "rotate",
         Action::Start { .. } => "start",
         Action::StartBeside { .. } => "start-beside",
         Action::StopBeside { .. } => "stop-beside",

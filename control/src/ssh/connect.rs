@@ -11,15 +11,13 @@ use std::time::Duration;
 use async_trait::async_trait;
 use openssh::{ControlPersist, KnownHosts, Session, SessionBuilder};
 use sovereign_config::stack::model;
+use tempfile::TempPath;
 use tokio::process::Command;
+use tokio::sync::OnceCell;
 use tokio::time::timeout;
 
-use super::{CONNECT, Connect, Error, Refusal, Remote, Ssh, error};
+use super::{CONNECT, Connect, Error, Refusal, Remote, Ssh, config, error};
 
-/// How long OpenSSH waits for a host to take the connection.
-const TCP: Duration = Duration::from_secs(5);
-/// How often a silent host is asked whether it is there; the third time without an answer ends the connection.
-const ALIVE: Duration = Duration::from_secs(2);
 /// How long an unused connection outlives this process where that was killed.
 const IDLE: NonZeroUsize = NonZeroUsize::new(600).expect("600 is not 0");
 /// How long `ssh -G` may take.
@@ -37,12 +35,14 @@ pub struct Access {
 }
 
 /// How hosts are reached.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) struct Way {
     /// The host keys that `sovereign host add` has written down.
     known: PathBuf,
     /// Another OpenSSH configuration than the operator's usual one.
-    config: Option<PathBuf>,
+    operators: Option<PathBuf>,
+    /// The one that every connection goes by, once it is written.
+    config: OnceCell<TempPath>,
 }
 
 /// What OpenSSH would do for a destination: `ssh -G`.
@@ -54,34 +54,32 @@ pub(super) struct Settings {
     pub(super) port: u16,
     /// The name under which the host's key is looked up, where it is another one.
     pub(super) alias: Option<String>,
-    /// The hosts on the way.
-    pub(super) jump: Option<String>,
-    /// The operator's own files of known hosts.
-    pub(super) known: Vec<String>,
+    /// It goes over another host, or through another program.
+    pub(super) indirect: bool,
 }
 
 impl Access {
     /// With the host keys in this file, beside those that the operator's OpenSSH knows.
     pub fn new(known: &Path) -> Self {
         let known = std::path::absolute(known).unwrap_or_else(|_| known.to_owned());
-        Self {
-            way: Arc::new(Way {
-                known,
-                config: None,
-            }),
-            open: Mutex::default(),
-        }
+        Self::by(known, None)
     }
 
     /// With another OpenSSH configuration than the operator's usual one.
     pub fn with_config(self, config: &Path) -> Self {
+        let config = std::path::absolute(config).unwrap_or_else(|_| config.to_owned());
+        Self::by(self.way.known.clone(), Some(config))
+    }
+
+    fn by(known: PathBuf, operators: Option<PathBuf>) -> Self {
         let way = Way {
-            config: Some(config.to_owned()),
-            ..(*self.way).clone()
+            known,
+            operators,
+            config: OnceCell::new(),
         };
         Self {
             way: Arc::new(way),
-            ..self
+            open: Mutex::default(),
         }
     }
 
@@ -119,8 +117,16 @@ impl Way {
 
     /// Opens a connection.
     pub(super) async fn open(&self, host: &model::Host) -> Result<Session, Error> {
-        let settings = self.settings(host).await?;
-        let builder = self.builder(host, &settings);
+        let config = self.config(host).await?;
+        let mut builder = SessionBuilder::default();
+        builder
+            .known_hosts_check(KnownHosts::Strict)
+            .config_file(config)
+            .control_directory(config::folder())
+            .control_persist(ControlPersist::IdleFor(IDLE));
+        if let Some(port) = host.port {
+            builder.port(port);
+        }
         match timeout(CONNECT, builder.connect_mux(&host.ssh)).await {
             Ok(Ok(session)) => Ok(session),
             Ok(Err(error)) => Err(refused(&host.name, error)),
@@ -132,59 +138,8 @@ impl Way {
         }
     }
 
-    fn builder(&self, host: &model::Host, settings: &Settings) -> SessionBuilder {
-        let mut builder = SessionBuilder::default();
-        builder
-            .known_hosts_check(KnownHosts::Strict)
-            .user_known_hosts_file(self.known_files(settings))
-            .connect_timeout(TCP)
-            .server_alive_interval(ALIVE)
-            .control_directory(control_folder())
-            .control_persist(ControlPersist::IdleFor(IDLE));
-        if let Some(port) = host.port {
-            builder.port(port);
-        }
-        if let Some(config) = &self.config {
-            builder.config_file(config);
-        }
-        builder
-    }
-
-    /// What `UserKnownHostsFile` is set to: ours first, then the operator's.
-    pub(super) fn known_files(&self, settings: &Settings) -> String {
-        let ours = self.known.to_string_lossy();
-        std::iter::once(ours.as_ref())
-            .chain(settings.known.iter().map(String::as_str))
-            .map(option_word)
-            .collect::<Vec<_>>()
-            .join(" ")
-    }
-
-    /// Arguments that lead the `ssh` program the same way as a session.
-    pub(super) fn arguments(&self, host: &model::Host, settings: &Settings) -> Vec<String> {
-        let mut arguments = vec![
-            "-o".to_owned(),
-            "StrictHostKeyChecking=yes".to_owned(),
-            "-o".to_owned(),
-            format!("UserKnownHostsFile={}", self.known_files(settings)),
-        ];
-        arguments.extend(self.short(host));
-        arguments
-    }
-
-    fn short(&self, host: &model::Host) -> Vec<String> {
-        let mut arguments = Vec::new();
-        if let Some(config) = &self.config {
-            arguments.extend(["-F".to_owned(), config.to_string_lossy().into_owned()]);
-        }
-        if let Some(port) = host.port {
-            arguments.extend(["-p".to_owned(), port.to_string()]);
-        }
-        arguments
-    }
-
-    /// What OpenSSH would do for this host.
-    pub(super) async fn settings(&self, host: &model::Host) -> Result<Settings, Error> {
+    /// The configuration that every connection goes by.
+    async fn config(&self, host: &model::Host) -> Result<&Path, Error> {
         // OpenSSH takes what begins with a dash for an option, which may name a program to run.
         if host.ssh.starts_with('-') || host.ssh.is_empty() {
             return Err(here(
@@ -193,8 +148,38 @@ impl Way {
                 std::io::ErrorKind::InvalidInput.into(),
             ));
         }
+        let written = self.config.get_or_try_init(|| async {
+            let text = config::text(&self.known, self.operators.as_deref());
+            let write = tokio::task::spawn_blocking(move || config::write(&text));
+            write.await.unwrap_or_else(|error| Err(error.into()))
+        });
+        let config = written.await.map_err(|source| {
+            here(
+                host,
+                "the configuration of OpenSSH cannot be written",
+                source,
+            )
+        })?;
+        Ok(config)
+    }
+
+    /// Arguments that lead the `ssh` program the same way as a session.
+    pub(super) async fn arguments(&self, host: &model::Host) -> Result<Vec<String>, Error> {
+        let config = self.config(host).await?.to_string_lossy().into_owned();
+        let mut arguments = vec!["-F".to_owned(), config];
+        if let Some(port) = host.port {
+            arguments.extend(["-p".to_owned(), port.to_string()]);
+        }
+        Ok(arguments)
+    }
+
+    /// What OpenSSH would do for this host.
+    pub(super) async fn settings(&self, host: &model::Host) -> Result<Settings, Error> {
         let mut command = Command::new("ssh");
-        command.arg("-G").args(self.short(host)).arg(&host.ssh);
+        command
+            .arg("-G")
+            .args(self.arguments(host).await?)
+            .arg(&host.ssh);
         command.stdin(Stdio::null()).kill_on_drop(true);
         let late = || std::io::ErrorKind::TimedOut.into();
         let output = timeout(SETTINGS, command.output())
@@ -225,33 +210,12 @@ impl Settings {
                 "hostname" => settings.hostname = value.to_owned(),
                 "port" => settings.port = value.parse().unwrap_or(22),
                 "hostkeyalias" if value != "none" => settings.alias = Some(value.to_owned()),
-                "proxyjump" if value != "none" => settings.jump = Some(value.to_owned()),
-                "userknownhostsfile" => {
-                    settings.known = value.split_whitespace().map(str::to_owned).collect()
-                }
+                "proxyjump" | "proxycommand" if value != "none" => settings.indirect = true,
                 _ => {}
             }
         }
         settings
     }
-}
-
-/// A word of an OpenSSH option: quoted, and its percent signs not for OpenSSH to replace.
-fn option_word(word: &str) -> String {
-    let word = word
-        .replace('%', "%%")
-        .replace('\\', "\\\\")
-        .replace('"', "\\\"");
-    format!("\"{word}\"")
-}
-
-/// Where control sockets lie, each in a folder of its own that nobody else may enter. Short, for a socket's path may
-/// have about a hundred bytes.
-fn control_folder() -> PathBuf {
-    std::env::var_os("XDG_RUNTIME_DIR")
-        .map(PathBuf::from)
-        .filter(|folder| folder.is_dir())
-        .unwrap_or_else(std::env::temp_dir)
 }
 
 /// Why OpenSSH did not connect.

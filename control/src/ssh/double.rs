@@ -233,7 +233,8 @@ fn start(argv: &[&str]) -> tokio::process::Child {
     command.spawn().expect("the program is there")
 }
 
-async fn bytes(input: Input<'_>) -> Vec<u8> {
+/// Everything that a command would read.
+pub async fn bytes(input: Input<'_>) -> Vec<u8> {
     let mut all = Vec::new();
     match input.source {
         Source::Nothing => {}

@@ -234,13 +234,14 @@ impl Refusal {
     /// What `ssh` means by what it says.
     pub(super) fn of(said: &str) -> Self {
         const SIGNS: [(&str, Refusal); 14] = [
+            // First: what was said before it is said of the jump host.
+            ("UNKNOWN port 65535", Refusal::Jump),
             (
                 "REMOTE HOST IDENTIFICATION HAS CHANGED",
                 Refusal::ChangedKey,
             ),
             ("host key is known for", Refusal::UnknownKey),
             ("Host key verification failed", Refusal::UnknownKey),
-            ("UNKNOWN port 65535", Refusal::Jump),
             ("Permission denied (", Refusal::Denied),
             ("Too many authentication failures", Refusal::Denied),
             ("Could not resolve hostname", Refusal::NoName),
@@ -270,7 +271,7 @@ impl Refusal {
             Self::Closed => "the host is there and no SSH server answers at this port: is `sshd` running, is the port right?".to_owned(),
             Self::NoName => "check `ssh` of this host in stack.toml, and `Host` in ~/.ssh/config".to_owned(),
             Self::Denied => "the key is not accepted: is it in the agent (`ssh-add -l`), and in authorized_keys on the host?".to_owned(),
-            Self::Jump => "a jump host on the way does not let it through: try `ssh` to that one first".to_owned(),
+            Self::Jump => "try `ssh` to the jump host first: it has to let you in, and its key has to be known, in ~/.ssh/known_hosts".to_owned(),
             Self::Broken | Self::Other => return None,
         })
     }

@@ -11,7 +11,6 @@ use tokio::process::Command;
 use tokio::time::timeout;
 
 use super::connect::{Settings, here};
-use super::session::quote;
 use super::{Access, Error, Refusal, error};
 
 /// How long a host has to show its keys, in seconds.
@@ -42,11 +41,13 @@ impl HostKey {
 }
 
 impl Access {
-    /// Asks a host for its keys, over jump hosts where there are any. Nobody vouches for the answer: it is for a
-    /// person to compare.
+    /// Asks a host for its keys. Nobody vouches for the answer: it is for a person to compare.
     pub async fn scan(&self, host: &model::Host) -> Result<Vec<HostKey>, Error> {
         let settings = self.way().settings(host).await?;
-        let found = local(host, &self.scan_argv(&settings), None).await?;
+        let found = match settings.indirect {
+            true => self.scan_over(host).await?,
+            false => local(host, &scan_argv(&settings), None).await?,
+        };
         let keys = read_scan(&found, &settings);
         if keys.is_empty() {
             let said = format!(
@@ -64,40 +65,32 @@ impl Access {
         Ok(with_fingerprints(keys, &listed))
     }
 
-    fn scan_argv(&self, settings: &Settings) -> Vec<String> {
-        let port = settings.port.to_string();
-        let scan = [
-            "ssh-keyscan",
-            "-T",
-            SCAN,
-            "-p",
-            &port,
-            "--",
-            &settings.hostname,
-        ];
-        let Some(jump) = &settings.jump else {
-            return words(&scan);
-        };
-        // The last host on the way is the one that sees this one.
-        let (before, last) = jump
-            .rsplit_once(',')
-            .map_or((None, jump.as_str()), |(before, last)| (Some(before), last));
-        let known = format!("UserKnownHostsFile={}", self.way().known_files(settings));
-        let mut argv = words(&[
-            "ssh",
-            "-o",
-            "BatchMode=yes",
-            "-o",
-            "StrictHostKeyChecking=yes",
-            "-o",
-            &known,
-        ]);
-        if let Some(before) = before {
-            argv.extend(words(&["-J", before]));
+    /// The key of a host that is reached over others, as a line of known hosts: `ssh` itself takes the way there, on
+    /// which every key has to be known, writes down the last one in a file that is read and thrown away, and offers
+    /// nothing that would let it in.
+    async fn scan_over(&self, host: &model::Host) -> Result<String, Error> {
+        let place =
+            tempfile::tempdir().map_err(|error| here(host, "no temporary folder", error))?;
+        let file = place.path().join("known_hosts");
+        let known = format!("UserKnownHostsFile={}", file.display());
+        let mut argv = words(&["ssh", "-T"]);
+        argv.extend(self.way().arguments(host).await?);
+        for option in [
+            known.as_str(),
+            "GlobalKnownHostsFile=/dev/null",
+            "StrictHostKeyChecking=accept-new",
+            "HashKnownHosts=no",
+            "PreferredAuthentications=none",
+            "ControlPath=none",
+        ] {
+            argv.extend(words(&["-o", option]));
         }
-        argv.push(format!("ssh://{}", last.trim_start_matches("ssh://")));
-        argv.extend(scan.iter().map(|word| quote(word)));
-        argv
+        argv.extend(words(&[host.ssh.as_str(), "true"]));
+        let ended = local(host, &argv, None).await;
+        match (read(host, &file).await?, ended) {
+            (found, Err(error)) if found.is_empty() => Err(error),
+            (found, _) => Ok(found),
+        }
     }
 
     /// The keys that are written down for a host beside `stack.toml`.
@@ -128,6 +121,19 @@ impl Access {
     pub async fn unpin(&self, host: &model::Host) -> Result<(), Error> {
         self.pin(host, &[]).await
     }
+}
+
+fn scan_argv(settings: &Settings) -> Vec<String> {
+    let port = settings.port.to_string();
+    words(&[
+        "ssh-keyscan",
+        "-T",
+        SCAN,
+        "-p",
+        &port,
+        "--",
+        &settings.hostname,
+    ])
 }
 
 /// Under which name OpenSSH looks up the key.
@@ -243,9 +249,14 @@ async fn local(host: &model::Host, argv: &[String], input: Option<&str>) -> Resu
         .map_err(failed)?;
     if !output.status.success() && output.stdout.is_empty() {
         let said = error::last(&String::from_utf8_lossy(&output.stderr), 4);
+        // `ssh-keyscan` says nothing of a host that does not answer in time.
+        let refusal = match said.is_empty() {
+            true => Refusal::Silent,
+            false => Refusal::of(&said),
+        };
         return Err(Error::Refused {
             host: host.name.clone(),
-            refusal: Refusal::of(&said),
+            refusal,
             said,
         });
     }

@@ -81,12 +81,13 @@ impl Ssh {
 
     /// Runs a command with this process's input and output, over the same connection; gives its code.
     pub async fn interactive(&self, argv: &[&str], terminal: bool) -> Result<i32, Error> {
-        let settings = self.way.settings(&self.host).await?;
         let session = Arc::clone(&*self.session.read().await);
         let mut ssh = tokio::process::Command::new("ssh");
         ssh.arg("-S")
             .arg(session.control_socket())
-            .args(self.way.arguments(&self.host, &settings));
+            .args(self.way.arguments(&self.host).await?)
+            // Without it, `ssh` adds that a connection was closed, which is not.
+            .args(["-o", "LogLevel=ERROR"]);
         ssh.arg(if terminal { "-t" } else { "-T" })
             .arg(&self.host.ssh)
             .arg("--")
@@ -349,7 +350,7 @@ async fn start(
 }
 
 /// A word as a POSIX shell reads it unchanged.
-pub(super) fn quote(word: &str) -> String {
+fn quote(word: &str) -> String {
     format!("'{}'", word.replace('\'', "'\\''"))
 }
 

@@ -2,6 +2,8 @@
 //! the same list.
 
 use serde::Serialize;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 use super::proxy::ProxyState;
 use super::service::{Images, ServiceState, ServiceStatus};
@@ -45,6 +47,8 @@ pub enum Kind {
     Certificate,
     /// Images that another one is locked for.
     Images,
+    /// Updates that nobody has installed or looked for.
+    Updates,
 }
 
 impl Kind {
@@ -58,6 +62,7 @@ impl Kind {
             Self::Proxy => "proxy",
             Self::Certificate => "certificate",
             Self::Images => "images",
+            Self::Updates => "updates",
         }
     }
 }
@@ -66,15 +71,18 @@ impl Kind {
 const PART: u64 = 10;
 /// ... unless so much is left, in bytes.
 const ENOUGH: u64 = 20 << 30;
+/// After so many days without a look, tags are likely to mean newer images.
+const OLD: i64 = 30;
 
 /// All of it, the gravest first.
-pub(super) fn of(status: &Status, looks: &[Look]) -> Vec<Attention> {
+pub(super) fn of(status: &Status, looks: &[Look], now: OffsetDateTime) -> Vec<Attention> {
     let mut all = Vec::new();
     for host in &status.hosts {
         of_host(host, status, looks, &mut all);
     }
     for service in &status.services {
         of_service(service, &mut all);
+        of_age(service, now, &mut all);
     }
     all.sort_by_key(|one| one.kind);
     all
@@ -92,9 +100,14 @@ fn of_host(host: &HostStatus, status: &Status, looks: &[Look], all: &mut Vec<Att
     }
     let contained = status.services.iter().any(|service| service.host == name);
     // One that is there and does not answer is always a matter; one that is not there only where it is needed.
-    let matters = |state: &str| state == "down" || (state == "missing" && contained);
+    let matters =
+        |state: &str| state == "down" || (contained && matches!(state, "missing" | "no manager"));
     if let Some(engine) = host.engine.as_ref().filter(|engine| matters(engine.state)) {
         let (what, hint) = match &engine.why {
+            Some(why) if engine.state == "no manager" => (
+                format!("{name}: {}", words::line(why)),
+                "until then nothing can be changed there; what runs goes on".to_owned(),
+            ),
             Some(why) => (
                 format!("{name}: the engine does not answer: {}", words::line(why)),
                 "`systemctl start docker` on the host starts it".to_owned(),
@@ -124,7 +137,40 @@ fn of_host(host: &HostStatus, status: &Status, looks: &[Look], all: &mut Vec<Att
             ..new(Kind::Disk, name, "", what)
         });
     }
+    of_updates(host, all);
     of_proxy(host, looks, all);
+}
+
+fn of_updates(host: &HostStatus, all: &mut Vec<Attention>) {
+    let (name, Some(updates)) = (host.name.as_str(), &host.updates) else {
+        return;
+    };
+    if !updates.security.is_empty() {
+        let names: Vec<&str> = updates.security.iter().map(String::as_str).collect();
+        let what = format!(
+            "{name}: security updates are not installed: {}",
+            names.join(", ")
+        );
+        let hint = format!(
+            "`apt-get update && apt-get upgrade` on the host installs them; `sovereign host prepare {name}` has them install themselves"
+        );
+        all.push(Attention {
+            hint: Some(hint),
+            ..new(Kind::Updates, name, "security", what)
+        });
+    }
+    if updates.restart {
+        let hint = "restart it when it suits: `systemctl reboot` on the host".to_owned();
+        all.push(Attention {
+            hint: Some(hint),
+            ..new(
+                Kind::Updates,
+                name,
+                "restart",
+                format!("{name}: updates wait for a restart of the host"),
+            )
+        });
+    }
 }
 
 fn of_proxy(host: &HostStatus, looks: &[Look], all: &mut Vec<Attention>) {
@@ -167,12 +213,17 @@ fn of_proxy(host: &HostStatus, looks: &[Look], all: &mut Vec<Attention>) {
         _ => {}
     }
     for (word, what) in &proxy.troubles {
-        all.push(new(
-            Kind::Proxy,
-            name,
-            word,
-            format!("{name}: the proxy: {what}"),
-        ));
+        let hint =
+            "name an authority in [[stack.proxy.acme]] of stack.toml: that agrees to its terms";
+        all.push(Attention {
+            hint: (*word == "terms").then(|| hint.to_owned()),
+            ..new(
+                Kind::Proxy,
+                name,
+                word,
+                format!("{name}: the proxy: {what}"),
+            )
+        });
     }
     for certificate in &proxy.certificates {
         let Some(trouble) = &certificate.trouble else {
@@ -270,6 +321,27 @@ fn of_service(service: &ServiceStatus, all: &mut Vec<Attention>) {
         hint: Some(hint),
         ..new("", String::new(), String::new())
     });
+}
+
+/// No registry is asked for it: only how long ago that was done is known.
+fn of_age(service: &ServiceStatus, now: OffsetDateTime, all: &mut Vec<Attention>) {
+    let looked_up = service.looked_up.as_deref();
+    let when = looked_up.and_then(|text| OffsetDateTime::parse(text, &Rfc3339).ok());
+    let Some(days) = when.map(|when| (now - when).whole_days()) else {
+        return;
+    };
+    if days >= OLD {
+        let name = &service.name;
+        let what = format!(
+            "{name}: its images were looked up {} ago",
+            words::days(days)
+        );
+        all.push(Attention {
+            service: Some(name.clone()),
+            hint: Some("`sovereign lock --update` looks whether there are newer ones".to_owned()),
+            ..new(Kind::Updates, &service.host, name, what)
+        });
+    }
 }
 
 fn of_node(

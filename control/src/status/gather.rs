@@ -8,16 +8,19 @@ use std::time::Duration;
 use sovereign_config::stack::model;
 use tokio::time::{Instant, sleep, timeout};
 
+use super::updates::{self, Updates};
 use super::{NodeSeen, NodeStatus};
 use crate::bitcoin::{self, Seen, Trail};
 use crate::context::Loaded;
 use crate::engine::{self, Engine, Project};
 use crate::failure;
 use crate::observe::{ObservedHost, ObservedService, Slot, Unseen, observe};
-use crate::ssh::Connect;
+use crate::ssh::{Connect, Remote};
 
 /// How far the two looks are apart from which an estimate is made.
 const APART: Duration = Duration::from_secs(4);
+/// How often a host is asked for updates.
+const UPDATES: Duration = Duration::from_secs(600);
 /// How long asking a node may take.
 const NODE: Duration = Duration::from_secs(25);
 
@@ -30,6 +33,8 @@ pub struct Look {
     pub seen: Result<ObservedHost, Unseen>,
     /// Its Bitcoin nodes, by the name of their service.
     pub nodes: BTreeMap<String, NodeLook>,
+    /// Updates that it waits for, where that is known.
+    pub updates: Option<Updates>,
 }
 
 /// What was seen of a node.
@@ -55,6 +60,8 @@ pub struct Asked {
 pub struct Pace {
     since: Instant,
     trails: HashMap<String, Trail>,
+    /// What updates there were at the last look at them.
+    updates: Option<(Instant, Option<Updates>)>,
     /// It was looked only once: a second look is taken at once where an estimate needs one.
     twice: bool,
 }
@@ -65,6 +72,7 @@ impl Pace {
         Self {
             since: Instant::now(),
             trails: HashMap::new(),
+            updates: None,
             twice: true,
         }
     }
@@ -100,19 +108,53 @@ pub async fn look(connect: Arc<dyn Connect>, asked: &Asked, pace: &mut Pace) -> 
         })
     };
     let seen = observed.hosts.pop().map_or_else(broken, |(_, seen)| seen);
-    let mut nodes = BTreeMap::new();
-    if let (Ok(seen), false) = (&seen, asked.nodes.is_empty())
+    let mut look = Look {
+        host,
+        seen,
+        nodes: BTreeMap::new(),
+        updates: None,
+    };
+    if look.seen.is_ok()
         && let Ok(Ok(remote)) = timeout(NODE, connect.connect(&asked.host)).await
     {
-        let engine = engine::of(asked.host.engine, remote);
-        for name in &asked.nodes {
-            if let Some(slot) = seen.services.get(name).and_then(runs_in) {
-                let project = Project::service(name, slot);
-                nodes.insert(name.clone(), node(engine.as_ref(), &project, pace).await);
-            }
+        look.updates = waiting(remote.as_ref(), pace).await;
+        look.nodes = ask_nodes(&look, remote, asked, pace).await;
+    }
+    look
+}
+
+/// Updates change once a day, and are asked for now and then.
+async fn waiting(remote: &dyn Remote, pace: &mut Pace) -> Option<Updates> {
+    match &pace.updates {
+        Some((at, known)) if at.elapsed() < UPDATES => known.clone(),
+        _ => {
+            let found = updates::look(remote).await;
+            pace.updates = Some((Instant::now(), found.clone()));
+            found
         }
     }
-    Look { host, seen, nodes }
+}
+
+async fn ask_nodes(
+    look: &Look,
+    remote: Arc<dyn Remote>,
+    asked: &Asked,
+    pace: &mut Pace,
+) -> BTreeMap<String, NodeLook> {
+    let engine = engine::of(asked.host.engine, remote);
+    let mut nodes = BTreeMap::new();
+    for name in &asked.nodes {
+        let service = look
+            .seen
+            .as_ref()
+            .ok()
+            .and_then(|seen| seen.services.get(name));
+        if let Some(slot) = service.and_then(runs_in) {
+            let project = Project::service(name, slot);
+            nodes.insert(name.clone(), node(engine.as_ref(), &project, pace).await);
+        }
+    }
+    nodes
 }
 
 /// Where something of a service runs.

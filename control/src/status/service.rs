@@ -33,6 +33,8 @@ pub struct ServiceStatus {
     pub slot: Option<Slot>,
     /// Whether it runs the images that the lock names.
     pub images: Option<Images>,
+    /// When the oldest of its tags was looked up, RFC 3339.
+    pub looked_up: Option<String>,
     /// Its containers.
     pub parts: Vec<PartStatus>,
     /// Of a Bitcoin node: how far it is.
@@ -124,6 +126,7 @@ pub(super) fn all(scope: Scope<'_>, looks: &[Look]) -> Vec<ServiceStatus> {
             kind: Some(service.kind.clone()),
             site,
             images: images(scope, &service.name, look),
+            looked_up: looked_up(scope, &service.name),
             ..found(&service.name, look)
         });
     }
@@ -173,6 +176,7 @@ fn found(name: &str, look: &Look) -> ServiceStatus {
         revision: None,
         slot: None,
         images: None,
+        looked_up: None,
         parts: Vec::new(),
         node: look.nodes.get(name).map(super::NodeLook::status),
     };
@@ -311,6 +315,16 @@ fn images(scope: Scope<'_>, name: &str, look: &Look) -> Option<Images> {
     } else {
         Images::Other
     })
+}
+
+/// When the oldest of its tags was looked up.
+fn looked_up(scope: Scope<'_>, name: &str) -> Option<String> {
+    let wanted = scope.images.get(name)?.iter();
+    let locked = wanted.filter_map(|reference| scope.lock.images.get(reference));
+    locked
+        .map(|locked| locked.resolved.clone())
+        .filter(|resolved| !resolved.is_empty())
+        .min()
 }
 
 /// What an engine may call these images: by the id of the configuration, or that of the manifest.

@@ -8,8 +8,18 @@ use super::{HostState, HostStatus, NodeSeen, NodeStatus, Status, words};
 use crate::bitcoin::Seen;
 use crate::printer::{Cell, Look, Table, Tone, paint};
 
-/// The status for a person.
+/// The status for a person: what needs attention stands last, where a terminal's reader looks first.
 pub fn render(status: &Status, now: OffsetDateTime, look: Look) -> String {
+    format!("{}\n{}", tables(status, now, look), attention(status, look))
+}
+
+/// The same for a screen, of which only the beginning may fit.
+pub fn screen(status: &Status, now: OffsetDateTime, look: Look) -> String {
+    format!("{}\n{}", attention(status, look), tables(status, now, look))
+}
+
+/// The tables alone, while not everything was looked at yet.
+pub fn tables(status: &Status, now: OffsetDateTime, look: Look) -> String {
     let mut text = hosts(status).render(look);
     if !status.services.is_empty() {
         text.push('\n');
@@ -18,12 +28,32 @@ pub fn render(status: &Status, now: OffsetDateTime, look: Look) -> String {
     let nodes = nodes(status);
     if !nodes.is_empty() {
         text.push('\n');
-        nodes
-            .iter()
-            .for_each(|node| text.push_str(&format!("{node}\n")));
+        for node in nodes {
+            wrapped(&mut text, &node, "", look);
+        }
     }
-    text.push_str(&attention(status, look));
     text
+}
+
+/// Adds a line; where the terminal is too narrow it goes on in the next, further in.
+fn wrapped(text: &mut String, line: &str, indent: &str, look: Look) {
+    let width = look.width.unwrap_or(usize::MAX);
+    let (mut used, mut empty) = (indent.len(), true);
+    text.push_str(indent);
+    for word in line.split(' ') {
+        let length = word.chars().count();
+        if !empty && used + 1 + length > width {
+            text.push_str(&format!("\n{indent}  "));
+            (used, empty) = (indent.len() + 2, true);
+        }
+        if !empty {
+            text.push(' ');
+            used += 1;
+        }
+        text.push_str(word);
+        (used, empty) = (used + length, false);
+    }
+    text.push('\n');
 }
 
 fn hosts(status: &Status) -> Table {
@@ -38,14 +68,11 @@ fn hosts(status: &Status) -> Table {
     ]);
     for host in &status.hosts {
         table.row(match host.state {
-            HostState::Unreachable => {
-                let why = host.why.as_deref().unwrap_or("it was not seen");
-                vec![
-                    host.name.as_str().into(),
-                    Cell::toned("unreachable", Tone::Bad),
-                    Cell::toned(first(why), Tone::Bad),
-                ]
-            }
+            // Why stands below, with what else needs attention.
+            HostState::Unreachable => vec![
+                host.name.as_str().into(),
+                Cell::toned("unreachable", Tone::Bad),
+            ],
             HostState::Up => seen(host),
         });
     }
@@ -115,7 +142,8 @@ fn certificate(certificate: &CertificateStatus) -> Cell {
         (Some(_), _) => Tone::Bad,
         (None, _) => Tone::Plain,
     };
-    Cell::toned(format!("{name}: {left}"), tone)
+    // Where it has to be cut, it is the name.
+    Cell::toned(format!("{left}: {name}"), tone)
 }
 
 fn services(status: &Status, now: OffsetDateTime) -> Table {
@@ -209,47 +237,39 @@ fn bar(progress: f64) -> String {
 }
 
 fn attention(status: &Status, look: Look) -> String {
-    let locked = status
-        .hosts
-        .iter()
-        .filter_map(|host| Some((host.name.as_str(), host.locked_by.as_deref()?)));
-    let mut text: String = locked
-        .map(|(host, who)| {
-            format!(
-                "\n{host}: a deployment is under way: {}\n",
+    let mut text = String::new();
+    for host in &status.hosts {
+        if let Some(who) = &host.locked_by {
+            let line = format!(
+                "{}: a deployment is under way: {}",
+                host.name,
                 words::line(who)
-            )
-        })
-        .collect();
-    if status.attention.is_empty() {
-        text.push_str(&format!(
-            "\n{}\n",
-            paint("Nothing needs attention.", Tone::Good, look.colour)
-        ));
-        return text;
+            );
+            wrapped(&mut text, &line, "", look);
+            text.push('\n');
+        }
     }
-    let heading = match status.attention.len() {
-        1 => "1 thing needs attention".to_owned(),
-        several => format!("{several} things need attention"),
+    let (heading, tone) = match status.attention.len() {
+        0 => ("Nothing needs attention.".to_owned(), Tone::Good),
+        1 => ("1 thing needs attention".to_owned(), Tone::Bad),
+        several => (format!("{several} things need attention"), Tone::Bad),
     };
-    text.push_str(&format!("\n{}\n", paint(&heading, Tone::Bad, look.colour)));
+    text.push_str(&format!("{}\n", paint(&heading, tone, look.colour)));
     for one in &status.attention {
-        text.push_str(&format!("  {}\n", words::line(&one.what)));
+        wrapped(&mut text, &words::line(&one.what), "  ", look);
         if let Some(hint) = &one.hint {
-            text.push_str(&format!(
-                "    {} {}\n",
-                paint("hint:", Tone::Link, look.colour),
-                words::line(hint)
-            ));
+            let mut line = String::new();
+            wrapped(
+                &mut line,
+                &format!("hint: {}", words::line(hint)),
+                "    ",
+                look,
+            );
+            let painted = paint("hint:", Tone::Link, look.colour);
+            text.push_str(&line.replacen("hint:", &painted, 1));
         }
     }
     text
-}
-
-/// What comes before the details of a reason.
-fn first(why: &str) -> String {
-    let plain = why.strip_prefix("no SSH connection: ").unwrap_or(why);
-    plain.split(": ").next().unwrap_or(plain).to_owned()
 }
 
 /// A time, to the minute.

@@ -94,6 +94,7 @@ impl Survey {
                 hint: None,
             }),
             nodes: BTreeMap::new(),
+            updates: None,
         };
         let asked = self.asked.iter().enumerate();
         asked

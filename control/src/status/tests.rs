@@ -67,6 +67,9 @@ const IDS: [(&str, &str); 3] = [
     ("bitcoin/bitcoin:29", "sha256:cc"),
 ];
 
+/// When the tags were looked up.
+const RESOLVED: &str = "2026-02-20T09:00:00Z";
+
 fn now() -> OffsetDateTime {
     OffsetDateTime::parse("2026-03-01T12:00:00Z", &Rfc3339).unwrap()
 }
@@ -169,11 +172,13 @@ fn looks(home: ObservedHost, node: NodeLook) -> Vec<Look> {
             host: "h1".to_owned(),
             seen: Ok(home),
             nodes: [("node".to_owned(), node)].into(),
+            updates: Some(Updates::default()),
         },
         Look {
             host: "h2".to_owned(),
             seen: Ok(office),
             nodes: BTreeMap::new(),
+            updates: None,
         },
     ]
 }
@@ -187,7 +192,7 @@ fn status(looks: &[Look]) -> Status {
             reference: reference.to_owned(),
             digest: None,
             id: id.to_owned(),
-            resolved: String::new(),
+            resolved: RESOLVED.to_owned(),
         };
         (reference.to_owned(), locked)
     });
@@ -297,6 +302,10 @@ fn much_is_wrong() {
         left: None,
     };
     let mut looks = looks(home, silent);
+    looks[0].updates = Some(Updates {
+        security: ["libc6", "openssl"].map(str::to_owned).into(),
+        restart: true,
+    });
     looks[1].seen = Ok(ObservedHost {
         engine: EngineState::Down("Cannot connect to the Docker daemon".to_owned()),
         proxy: Some(proxy(Err("h2: there is no program".to_owned()))),
@@ -437,4 +446,45 @@ fn a_proxy_of_another_version_may_say_less() {
         (ProxyState::Serving, Some("9.0.0"), 0)
     );
     assert_eq!(proxy::status("h1", None).state, ProxyState::Missing);
+}
+
+/// No registry is asked: what is known is when it was asked last.
+#[test]
+fn tags_that_nobody_looked_up_for_a_month_are_told() {
+    let told = |resolved: &str| {
+        let mut status = status(&looks(host(), node(880_123, 1.0)));
+        status.services[0].looked_up = Some(resolved.to_owned());
+        let all = attention::of(&status, &[], now());
+        all.into_iter()
+            .map(|one| (one.id, one.what))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(told("2026-01-31T12:00:00Z"), []);
+    let old = (
+        "h1/updates/blog".to_owned(),
+        "blog: its images were looked up 30 days ago".to_owned(),
+    );
+    assert_eq!(told("2026-01-30T12:00:00Z"), [old]);
+}
+
+#[test]
+fn a_screen_begins_with_what_needs_attention_and_wraps_it() {
+    let mut looks = looks(host(), node(412_004, 0.1127));
+    let why = "h2: no SSH connection: it does not answer: ssh: connect to host 10.77.0.12 port 22: Connection timed out".to_owned();
+    looks[1].seen = Err(Unseen { why, hint: None });
+    let look = Terminal {
+        width: Some(50),
+        colour: false,
+    };
+    let text = screen(&status(&looks), now(), look);
+    let begins = "1 thing needs attention
+  h2: no SSH connection: it does not answer: ssh:
+    connect to host 10.77.0.12 port 22: Connection
+    timed out
+";
+    assert!(text.starts_with(begins), "{text}");
+    assert!(
+        text.lines().all(|line| line.chars().count() <= 50),
+        "{text}"
+    );
 }

@@ -12,8 +12,18 @@ use crate::show;
 /// Tells an operator what is done.
 pub(in crate::commands) struct Progress {
     printer: Printer,
-    /// By host: which step is under way.
-    under_way: Mutex<HashMap<String, (At, Task)>>,
+    /// By host: the step under way.
+    under_way: Mutex<HashMap<String, UnderWay>>,
+}
+
+/// A step that is being done.
+struct UnderWay {
+    /// Where: `h1: 3/7`.
+    place: String,
+    what: String,
+    task: Task,
+    /// It was said that it waits for something.
+    waits: bool,
 }
 
 impl Progress {
@@ -25,7 +35,7 @@ impl Progress {
         }
     }
 
-    fn under_way(&self) -> std::sync::MutexGuard<'_, HashMap<String, (At, Task)>> {
+    fn under_way(&self) -> std::sync::MutexGuard<'_, HashMap<String, UnderWay>> {
         self.under_way
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -34,30 +44,49 @@ impl Progress {
 
 impl Watch for Progress {
     fn begins(&self, host: &str, at: At, step: &Step) {
-        let task = self.printer.task(format!("{host}: {}", show::line(step)));
-        self.under_way().insert(host.to_owned(), (at, task));
+        let what = show::line(step);
+        let under_way = UnderWay {
+            place: format!("{host}: {}/{}", at.step, at.of),
+            task: self.printer.task(format!("{host}: {what}")),
+            what,
+            waits: false,
+        };
+        self.under_way().insert(host.to_owned(), under_way);
     }
 
     fn moved(&self, host: &str, done: u64, of: u64) {
-        if let Some((_, task)) = self.under_way().get(host) {
-            task.bytes(done, of);
+        if let Some(under_way) = self.under_way().get(host) {
+            under_way.task.bytes(done, of);
         }
+    }
+
+    fn waits(&self, host: &str, blocks: Option<(u64, u64)>, at: &str) {
+        let mut all = self.under_way();
+        let Some(under_way) = all.get_mut(host) else {
+            return;
+        };
+        // Where there is no bar, this is all there is to see for a while.
+        if !std::mem::replace(&mut under_way.waits, true) {
+            let UnderWay { place, what, .. } = under_way;
+            self.printer.say(&format!("{place} {what}: {at} ..."));
+        }
+        if let Some((done, of)) = blocks {
+            under_way.task.count(done, of);
+        }
+        under_way.task.at(at);
     }
 
     fn ends(&self, host: &str, step: &Step, done: bool) {
         // Its bar goes before its line comes.
-        let Some((at, _)) = self.under_way().remove(host) else {
+        let Some(UnderWay { place, what, .. }) = self.under_way().remove(host) else {
             return;
         };
-        let place = format!("{host}: {}/{}", at.step, at.of);
         match (&step.action, done) {
             (Action::Archive, _) => self
                 .printer
                 .say(&format!("{place} {}", step.why.join("; "))),
-            (_, true) => self.printer.say(&format!("{place} {}", show::line(step))),
-            (_, false) => self
-                .printer
-                .say(&format!("{place} {}: failed", show::line(step))),
+            (_, true) => self.printer.say(&format!("{place} {what}")),
+            (_, false) => self.printer.say(&format!("{place} {what}: failed")),
         }
     }
 }

@@ -94,3 +94,40 @@ fn as_json_too() {
     );
     assert_eq!(value["left"]["summary"]["left_out"], 0);
 }
+
+#[test]
+fn that_it_is_to_be_run_again_is_said_once() {
+    let told = |error: StepError| {
+        let ctx = context();
+        let became = Became::Failed(Failure { at: None, error });
+        let applied = Applied {
+            hosts: vec![("h1".to_owned(), became)],
+        };
+        tell("h1", &applied.hosts[0].1, &ctx);
+        tell_left(&applied, &Plan::default(), &ctx).expect("it is said");
+        ctx.printer.take().1
+    };
+    let host = || "h1".to_owned();
+    let table = [
+        (
+            StepError::Overtaken { host: host() },
+            "run it again: the plan is then made of what is there now",
+        ),
+        (StepError::LockLost { host: host() }, AGAIN),
+        (
+            StepError::Locked {
+                host: host(),
+                who: "ann@laptop".to_owned(),
+            },
+            "wait for it, then run it again; where it was cut off, the host lets go of its lock within a minute",
+        ),
+    ];
+    for (error, hint) in table {
+        let said = told(error);
+        let hints: Vec<&str> = said
+            .lines()
+            .filter_map(|line| line.strip_prefix("hint: "))
+            .collect();
+        assert_eq!(hints, [hint], "{said}");
+    }
+}

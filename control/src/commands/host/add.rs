@@ -194,7 +194,7 @@ async fn try_it(host: &model::Host, ctx: &Context) -> anyhow::Result<Outcome> {
         Ok(output) if output.text() == "0" => {
             ctx.printer.say(&format!("{name}: logged in as root"));
             ctx.printer.hint(&format!(
-                "`sovereign host prepare {name}` installs what it needs"
+                "`sovereign host prepare {name}` installs what it needs; it shows what, and asks"
             ));
             Ok(Outcome::Done)
         }

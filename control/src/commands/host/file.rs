@@ -1,14 +1,16 @@
 //! `stack.toml`, changed: a host is added or taken out, and everything else stays as the operator wrote it, comments
 //! too. The text that comes of it is checked before it is written.
 
-use std::io::{self, Write as _};
+use std::io;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use sovereign_config::stack::{self, catalogue::Catalogue, model::Stack};
 use toml_edit::{ArrayOfTables, DocumentMut, Item, Table, value};
 
-use crate::failure::Hinted;
+use crate::failure::Wrong;
+use crate::replace::replace;
 
 /// A file that is changed.
 #[derive(Debug)]
@@ -36,7 +38,7 @@ impl StackFile {
         let text = match std::fs::read_to_string(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let text = format!("there is no {}", path.display());
-                return Err(Hinted::new(text, "`sovereign init` writes one to start from").into());
+                return Err(Wrong::new(text, "`sovereign init` writes one to start from").into());
             }
             read => read.with_context(|| format!("reading {}", path.display()))?,
         };
@@ -123,18 +125,8 @@ impl StackFile {
     /// Writes it, all or nothing, with the mode it had.
     pub(super) fn write(&self) -> anyhow::Result<()> {
         let written = || -> io::Result<()> {
-            let mode = std::fs::metadata(&self.path)?.permissions();
-            let folder = self
-                .path
-                .parent()
-                .filter(|folder| !folder.as_os_str().is_empty());
-            let mut file = tempfile::NamedTempFile::new_in(folder.unwrap_or(Path::new(".")))?;
-            file.write_all(self.document.to_string().as_bytes())?;
-            file.as_file().set_permissions(mode)?;
-            file.as_file().sync_all()?;
-            file.persist(&self.path)
-                .map(drop)
-                .map_err(|error| error.error)
+            let mode = std::fs::metadata(&self.path)?.permissions().mode() & 0o777;
+            replace(&self.path, self.document.to_string().as_bytes(), mode)
         };
         written().with_context(|| format!("writing {}", self.path.display()))
     }
@@ -225,7 +217,6 @@ options = { folder = \"site\" }
 
     #[test]
     fn it_is_written_with_the_mode_it_had() {
-        use std::os::unix::fs::PermissionsExt as _;
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("stack.toml");
         std::fs::write(&path, STACK).unwrap();

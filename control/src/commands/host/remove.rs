@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use sovereign_config::stack::model;
+use sovereign_config::stack::model::{self, ProxyAs};
 
 use super::file::StackFile;
 use crate::args::HostRemove;
@@ -17,13 +17,20 @@ pub(super) async fn run(args: &HostRemove, ctx: &Context) -> Result<Outcome, any
     let loaded = ctx.load()?;
     let host = loaded.host(&args.name)?.clone();
     if args.key {
-        confirm(args, ctx, &format!("Forget the key of {}?", host.name)).await?;
+        ctx.confirm(&format!("Forget the key of {}?", host.name))
+            .await?;
         ctx.access().unpin(&host).await?;
         ctx.printer.say(&format!("forgot the key of {}", host.name));
         return Ok(Outcome::Done);
     }
     is_unused(&loaded, &host.name)?;
-    let question = match running(&host, ctx).await {
+    let looked = {
+        let _task = ctx
+            .printer
+            .task(format!("{}: looking what runs there", host.name));
+        running(&host, ctx).await
+    };
+    let question = match looked {
         Ok(running) if running.is_empty() => {
             format!("Take {} out of stack.toml, and forget its key?", host.name)
         }
@@ -43,7 +50,7 @@ pub(super) async fn run(args: &HostRemove, ctx: &Context) -> Result<Outcome, any
     let mut file = waiting(move || StackFile::read(&path)).await?;
     file.remove(&host.name);
     file.check(&loaded.catalogue)?;
-    confirm(args, ctx, &question).await?;
+    ctx.confirm(&question).await?;
     waiting(move || file.write()).await?;
     ctx.access().unpin(&host).await?;
     ctx.printer.say(&format!(
@@ -51,18 +58,12 @@ pub(super) async fn run(args: &HostRemove, ctx: &Context) -> Result<Outcome, any
         host.name,
         ctx.path().display()
     ));
-    ctx.printer
-        .say("what lies on it stays: volumes, and a proxy that was deployed there");
+    ctx.printer.say(&format!(
+        "what lies on {} stays: volumes, and its proxy, which goes on serving",
+        host.name
+    ));
+    ctx.printer.hint(stop_proxy(host.proxy));
     Ok(Outcome::Done)
-}
-
-async fn confirm(args: &HostRemove, ctx: &Context, question: &str) -> anyhow::Result<()> {
-    if !args.yes {
-        ctx.printer
-            .confirm(question, "--yes goes on without asking")
-            .await?;
-    }
-    Ok(())
 }
 
 /// No service of the stack is on it, also not one that would only move elsewhere because it names no host.
@@ -88,6 +89,18 @@ async fn running(host: &model::Host, ctx: &Context) -> Result<BTreeSet<String>, 
     let remote = ctx.access().connect(host).await?;
     let found = engine::of(host.engine, remote).containers().await?;
     Ok(found.into_iter().filter_map(|one| one.service).collect())
+}
+
+/// How its proxy is stopped, by hand: this command knows the host no more.
+fn stop_proxy(how: ProxyAs) -> &'static str {
+    match how {
+        ProxyAs::Systemd => {
+            "`systemctl disable --now sovereign-proxy.socket sovereign-proxy` there stops the proxy"
+        }
+        ProxyAs::Container => {
+            "`docker compose --project-name sovereign_proxy down` there stops the proxy"
+        }
+    }
 }
 
 fn runs(host: &str, running: &BTreeSet<String>) -> Hinted {

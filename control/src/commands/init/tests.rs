@@ -8,6 +8,7 @@ fn answers() -> Answers {
         ssh: "me@h1.example:2222".into(),
         site: "www.b.example".into(),
         kind: "ghost".into(),
+        agreed: false,
     }
 }
 
@@ -49,6 +50,23 @@ fn what_it_writes_has_no_problems() {
 }
 
 #[test]
+fn an_authority_is_named_where_its_terms_are_agreed_to() {
+    assert!(!answers().fill(NOBODY).contains("\n[[stack.proxy.acme]]\n"));
+    let agreed = Answers {
+        agreed: true,
+        ..answers()
+    };
+    let text = agreed.fill(NOBODY);
+    assert!(check(Path::new("stack.toml"), &text, &catalogue().unwrap()).is_ok());
+    let table: toml::Table = text.parse().unwrap();
+    let authority = &table["stack"]["proxy"]["acme"][0]["directory"];
+    assert_eq!(
+        authority.as_str(),
+        Some("https://acme-v02.api.letsencrypt.org/directory")
+    );
+}
+
+#[test]
 fn what_is_typed_cannot_write_other_keys() {
     let answers = Answers {
         name: "a\"\nsecrets = \"b".into(),
@@ -73,6 +91,7 @@ async fn it_asks_for_what_is_not_given() {
         ssh: None,
         site: None,
         kind: None,
+        agree: false,
         passphrase: true,
         yes: false,
         keys: Keys {
@@ -80,7 +99,14 @@ async fn it_asks_for_what_is_not_given() {
         },
     };
     let command = crate::args::Command::Init(args);
-    let answers = ["root@10.0.0.1", "a.example", "", "hush hush", "hush hush"];
+    let answers = [
+        "root@10.0.0.1",
+        "a.example",
+        "",
+        "y",
+        "hush hush",
+        "hush hush",
+    ];
     let ctx = Context::new(command.common(), Printer::caught(&answers));
     assert_eq!(
         super::super::perform(&command, &ctx).await.unwrap(),
@@ -89,7 +115,7 @@ async fn it_asks_for_what_is_not_given() {
     let (out, err) = ctx.printer.take();
     assert!(out.contains("sovereign host add h1 --stack "), "{out}");
     assert!(
-        err.contains("What is the first site called? [www.example.org]"),
+        err.contains("What is the first site called? Such as www.example.org: "),
         "{err}"
     );
     let loaded = ctx.load().unwrap();

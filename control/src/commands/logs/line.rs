@@ -7,30 +7,44 @@ use crate::printer::{Printer, Tone, paint};
 pub(super) struct Lines {
     printer: Printer,
     width: usize,
+    /// Each is an object of JSON.
+    json: bool,
 }
 
 impl Lines {
     /// Names are at most this long.
-    pub(super) fn new(printer: &Printer, longest: usize) -> Self {
+    pub(super) fn new(printer: &Printer, longest: usize, json: bool) -> Self {
         Self {
             printer: printer.clone(),
             width: longest,
+            json,
         }
     }
 
     /// Prints a line that an engine gave of a project.
     pub(super) fn tell(&self, service: &str, project: &str, text: &str) {
-        let (part, rest) = split(text, project);
+        // Compose steers terminals before the name already.
+        let text = plain(text);
+        let (part, rest) = split(&text, project);
+        // A reader that has gone ends this by itself.
+        let _ = self.printer.print(&match self.json {
+            true => {
+                let line = serde_json::json!({ "service": service, "part": part, "text": rest });
+                format!("{line}\n")
+            }
+            false => self.line(service, part.as_deref(), rest),
+        });
+    }
+
+    /// For a person.
+    fn line(&self, service: &str, part: Option<&str>, text: &str) -> String {
         let who = match part {
             Some(part) => format!("{service}/{part}"),
             None => service.to_owned(),
         };
         let pad = " ".repeat((self.width + PART).saturating_sub(who.chars().count()));
         let who = paint(&who, Tone::Link, self.printer.look().colour);
-        // A reader that has gone ends this by the next signal, or at the end.
-        let _ = self
-            .printer
-            .print(&format!("{who}{pad} | {}\n", plain(rest)));
+        format!("{who}{pad} | {text}\n")
     }
 }
 
@@ -123,12 +137,17 @@ mod tests {
     #[test]
     fn lines_are_aligned() {
         let printer = Printer::caught(&[]);
-        let lines = Lines::new(&printer, 5);
-        lines.tell("blog", "sovereign-blog", "app-1  | hello");
+        let lines = Lines::new(&printer, 5, false);
+        lines.tell("blog", "sovereign-blog", "\x1b[2Kapp-1  | hello");
         lines.tell("relay", "sovereign-relay", "app-1  | hello");
         assert_eq!(
             printer.take().0,
             "blog/app        | hello\nrelay/app       | hello\n"
+        );
+        Lines::new(&printer, 5, true).tell("blog", "sovereign-blog", "app-1  | a \"b\"\x1b[0m");
+        assert_eq!(
+            printer.take().0,
+            "{\"part\":\"app\",\"service\":\"blog\",\"text\":\"a \\\"b\\\"\"}\n"
         );
     }
 }

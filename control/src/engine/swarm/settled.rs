@@ -1,9 +1,12 @@
 //! Whether a stack has become what it was told to be. Pure; stands alone because a Swarm says so in several places, none
 //! of which is enough.
 
+use std::time::Duration;
+
 use serde::Deserialize;
 
 use super::super::Unwell;
+use super::super::docker::ENDING;
 
 /// What a look at a stack shows.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -12,6 +15,8 @@ pub enum Look {
     Settled,
     /// Not yet: what is missing.
     Moving(Vec<Unwell>),
+    /// The Swarm is putting something in place of what ran, and will say by itself whether that has become well.
+    Changing(Vec<Unwell>),
     /// The Swarm has given up, or gone back to what was before.
     Failed(Vec<Unwell>),
 }
@@ -62,13 +67,16 @@ struct Task {
     error: String,
 }
 
+/// What a host is in its Swarm, as `docker info --format '{{json .Swarm}}'` prints it.
 #[derive(Debug, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Member {
-    #[serde(default)]
-    local_node_state: String,
-    #[serde(default)]
-    control_available: bool,
+pub struct Member {
+    /// The id of its node.
+    #[serde(rename = "NodeID", default)]
+    pub node_id: String,
+    #[serde(rename = "LocalNodeState", default)]
+    state: String,
+    #[serde(rename = "ControlAvailable", default)]
+    control: bool,
 }
 
 /// From what `docker service inspect` and `docker stack ps --format '{{json .}}'` print.
@@ -80,7 +88,7 @@ pub fn look(services: &[u8], tasks: &str, project: &str) -> Result<Look, serde_j
         .map(serde_json::from_str)
         .collect();
     let tasks = tasks?;
-    let (mut moving, mut failed) = (Vec::new(), Vec::new());
+    let (mut moving, mut changing, mut failed) = (Vec::new(), Vec::new(), Vec::new());
     for service in &services {
         let part = service
             .spec
@@ -92,38 +100,60 @@ pub fn look(services: &[u8], tasks: &str, project: &str) -> Result<Look, serde_j
             state,
             last: Vec::new(),
         };
-        let update = service.update_status.as_ref();
-        match update
-            .map(|update| update.state.as_str())
-            .unwrap_or_default()
-        {
+        let (state, message) = match &service.update_status {
+            Some(update) => (update.state.as_str(), update.message.trim()),
+            None => ("", ""),
+        };
+        match state {
             "rollback_completed" | "rollback_paused" | "paused" => {
-                failed.push(unwell(format!(
-                    "was changed back: {}",
-                    update
-                        .map(|update| update.message.trim())
-                        .unwrap_or_default()
-                )));
+                let why = said(&of(service, &tasks)).unwrap_or(message);
+                failed.push(unwell(format!("was changed back: {why}")));
             }
-            "updating" | "rollback_started" => moving.push(unwell("is being changed".to_owned())),
+            "updating" | "rollback_started" => changing.push(unwell("is being changed".to_owned())),
             _ => moving.extend(missing(service, &tasks).map(unwell)),
         }
     }
-    Ok(match (failed.is_empty(), moving.is_empty()) {
-        (false, _) => Look::Failed(failed),
-        (true, false) => Look::Moving(moving),
-        (true, true) => Look::Settled,
-    })
+    Ok(
+        match (failed.is_empty(), changing.is_empty(), moving.is_empty()) {
+            (false, ..) => Look::Failed(failed),
+            (true, false, _) => Look::Changing(changing),
+            (true, true, false) => Look::Moving(moving),
+            (true, true, true) => Look::Settled,
+        },
+    )
+}
+
+impl Look {
+    /// What is wrong, where nothing better is to be waited for: `patience` is for what starts; what is being changed
+    /// has to end first.
+    pub fn given_up(self, after: Duration, patience: Duration) -> Option<Vec<Unwell>> {
+        match self {
+            Self::Settled => None,
+            Self::Moving(wrong) => (after >= patience).then_some(wrong),
+            Self::Changing(wrong) => (after >= patience + ENDING).then_some(wrong),
+            Self::Failed(wrong) => Some(wrong),
+        }
+    }
+}
+
+/// The tasks of a service, the newest first.
+fn of<'t>(service: &Service, tasks: &'t [Task]) -> Vec<&'t Task> {
+    let own = |task: &&Task| {
+        let rest = task.name.strip_prefix(&service.spec.name);
+        rest.is_some_and(|rest| rest.starts_with('.'))
+    };
+    tasks.iter().filter(own).collect()
+}
+
+/// What the Swarm said last of a task that failed.
+fn said<'t>(tasks: &[&'t Task]) -> Option<&'t str> {
+    let mut errors = tasks.iter().map(|task| task.error.trim());
+    errors.find(|error| !error.is_empty())
 }
 
 /// What of a service does not run, where something does not.
 fn missing(service: &Service, tasks: &[Task]) -> Option<String> {
-    let own = |task: &&Task| {
-        task.name
-            .strip_prefix(&service.spec.name)
-            .is_some_and(|rest| rest.starts_with('.'))
-    };
-    let mine: Vec<&Task> = tasks.iter().filter(own).collect();
+    let mine = of(service, tasks);
     let wanted: Vec<&&Task> = mine
         .iter()
         .filter(|task| task.desired_state == "Running")
@@ -141,35 +171,34 @@ fn missing(service: &Service, tasks: &[Task]) -> Option<String> {
     if running == replicas.unwrap_or(wanted.len() as u64) {
         return None;
     }
-    let why = mine
-        .iter()
-        .map(|task| task.error.trim())
-        .find(|error| !error.is_empty());
     let state = wanted
         .first()
         .map_or("no task", |task| task.current_state.as_str());
-    Some(match why {
+    Some(match said(&mine) {
         Some(why) => format!("does not run ({state}): {why}"),
         None => format!("does not run ({state})"),
     })
 }
 
-/// Why a host cannot be told what a Swarm shall run, from what `docker info --format '{{json .Swarm}}'` prints.
-pub fn member(json: &str) -> Option<String> {
-    match serde_json::from_str(json.trim()) {
-        Ok(Member {
-            control_available: true,
-            ..
-        }) => None,
-        Ok(Member {
-            local_node_state, ..
-        }) if local_node_state == "active" => {
-            Some("it is a worker of its Swarm; name a manager as the host".to_owned())
-        }
-        Ok(_) => {
-            Some("it is in no Swarm: `docker swarm init` or `docker swarm join` first".to_owned())
-        }
-        Err(error) => Some(format!("its Swarm cannot be made out: {error}")),
+impl Member {
+    /// Why the host cannot be told what its Swarm shall run, and the way out; nothing where it can.
+    pub fn is_told_nothing(&self) -> Option<(String, String)> {
+        let (why, hint) = match (self.control, self.state.as_str()) {
+            (true, _) => return None,
+            (false, "inactive" | "") => (
+                "it is in no Swarm",
+                "`docker swarm init` on the first host, on the others what `docker swarm join-token manager` there prints",
+            ),
+            (false, "active") => (
+                "it is a worker of its Swarm, and only a manager can be told what to run",
+                "`docker node promote` with its name, on a host that is a manager",
+            ),
+            (false, _) => (
+                "its Swarm cannot be told anything: it is locked, or too few of its managers answer",
+                "`docker info` and `docker node ls` there say more; `docker swarm unlock` opens one that is locked",
+            ),
+        };
+        Some((why.to_owned(), hint.to_owned()))
     }
 }
 

@@ -1,5 +1,10 @@
 //! A Compose file as a stack of a Swarm: what Compose's own reading of it says, in the words that `docker stack deploy`
 //! knows. Pure; stands alone because the two formats have grown apart.
+//!
+//! What only the order of starting needs (`depends_on`) is left out: what cannot start yet is started again. So is
+//! `security_opt`, which this format does not know: in a Swarm it is the engine's own `no-new-privileges`.
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
 
@@ -50,30 +55,50 @@ const UNFIT: [&str; 7] = [
     "volumes_from",
 ];
 
+/// Where a stack belongs.
+#[derive(Debug, Clone, Copy)]
+pub struct Placed<'a> {
+    /// What it is called.
+    pub project: &'a str,
+    /// What its secrets and configurations are called by: in a Swarm they never change.
+    pub revision: &'a str,
+    /// The id of the node that runs all of it, for there its volumes and files lie.
+    pub node: &'a str,
+    /// The ids of images, by their names in the Compose file.
+    pub images: &'a BTreeMap<String, String>,
+}
+
+/// What `docker compose config --format json` prints.
+pub fn read(printed: &[u8]) -> Result<Value, String> {
+    serde_json::from_slice(printed).map_err(|error| error.to_string())
+}
+
+/// The images that a Compose file names.
+pub fn images(compose: &Value) -> BTreeSet<String> {
+    let images = object(compose, "services").filter_map(|(_, service)| service.get("image"));
+    images
+        .filter_map(|image| Some(image.as_str()?.to_owned()))
+        .collect()
+}
+
 /// The stack, as JSON, which is YAML.
-///
-/// `compose` is what `docker compose config --format json` prints. Secrets and configurations of a Swarm never change,
-/// so the names of those that come from files get the revision.
-pub fn of(compose: &[u8], project: &str, revision: &str) -> Result<Vec<u8>, String> {
-    let compose: Value = serde_json::from_slice(compose).map_err(|error| error.to_string())?;
-    let mut stack = Map::new();
-    stack.insert("version".to_owned(), json!(VERSION));
+pub fn of(compose: &Value, placed: &Placed<'_>) -> Result<Vec<u8>, String> {
     let mut services = Map::new();
-    for (name, service) in object(&compose, "services") {
-        services.insert(name.clone(), self::service(name, service)?);
+    for (name, service) in object(compose, "services") {
+        services.insert(name.clone(), self::service(name, service, placed)?);
     }
-    if services.values().any(on_host_network) {
-        stack.insert("networks".to_owned(), networks(&compose, true));
-    } else {
-        stack.insert("networks".to_owned(), networks(&compose, false));
-    }
-    stack.insert("services".to_owned(), Value::Object(services));
-    let volumes = object(&compose, "volumes").map(|(name, volume)| (name.clone(), volume.clone()));
-    stack.insert("volumes".to_owned(), Value::Object(volumes.collect()));
-    for kind in ["secrets", "configs"] {
-        stack.insert(kind.to_owned(), files(&compose, kind, project, revision));
-    }
-    serde_json::to_vec(&Value::Object(stack)).map_err(|error| error.to_string())
+    let volumes: Map<String, Value> = object(compose, "volumes")
+        .map(|(name, volume)| (name.clone(), volume.clone()))
+        .collect();
+    let stack = json!({
+        "version": VERSION,
+        "services": services,
+        "networks": networks(compose),
+        "volumes": volumes,
+        "secrets": files(compose, "secrets", placed),
+        "configs": files(compose, "configs", placed),
+    });
+    serde_json::to_vec(&stack).map_err(|error| error.to_string())
 }
 
 fn object<'a>(value: &'a Value, key: &str) -> impl Iterator<Item = (&'a String, &'a Value)> {
@@ -84,7 +109,7 @@ fn object<'a>(value: &'a Value, key: &str) -> impl Iterator<Item = (&'a String, 
         .flatten()
 }
 
-fn service(name: &str, compose: &Value) -> Result<Value, String> {
+fn service(name: &str, compose: &Value, placed: &Placed<'_>) -> Result<Value, String> {
     let set = |key: &str| {
         compose
             .get(key)
@@ -101,23 +126,16 @@ fn service(name: &str, compose: &Value) -> Result<Value, String> {
     if let Some(ports) = compose.get("ports").and_then(Value::as_array) {
         service.insert("ports".to_owned(), ports.iter().map(port).collect());
     }
-    if compose.get("network_mode").and_then(Value::as_str) == Some("host") {
-        service.insert("networks".to_owned(), json!({ HOST: null }));
-        service.remove("hostname");
+    let image = compose.get("image").and_then(Value::as_str);
+    if let Some(id) = image.and_then(|image| placed.images.get(image)) {
+        service.insert("image".to_owned(), json!(id));
     }
     if let Some(volumes) = service.get_mut("volumes").and_then(Value::as_array_mut) {
         volumes.iter_mut().for_each(mount);
     }
-    let deploy = deploy(compose, service.remove("deploy"));
+    let deploy = deploy(compose, service.remove("deploy"), placed.node);
     service.insert("deploy".to_owned(), deploy);
     Ok(Value::Object(service))
-}
-
-/// The name under which the host's own network is known in a stack.
-const HOST: &str = "host-network";
-
-fn on_host_network(service: &Value) -> bool {
-    service.pointer(&format!("/networks/{HOST}")).is_some()
 }
 
 /// Only what is published by the host that runs it can be reached where there is no routing mesh. A Swarm cannot bind
@@ -144,68 +162,66 @@ fn mount(mount: &mut Value) {
     }
 }
 
-/// How it is run: one that answers by its own address, changed only to what gets healthy, and changed back otherwise.
-fn deploy(compose: &Value, written: Option<Value>) -> Value {
+/// How it is run: on one node, answering by its own address, changed only to what gets healthy, and changed back
+/// otherwise. Both cannot run at once: they have the same port and the same data.
+fn deploy(compose: &Value, written: Option<Value>, node: &str) -> Value {
     let mut deploy = match written {
         Some(Value::Object(written)) => written,
         _ => Map::new(),
     };
-    deploy.insert("endpoint_mode".to_owned(), json!("dnsrr"));
-    let change = json!({ "order": "stop-first", "failure_action": "rollback", "monitor": "10s" });
-    deploy.entry("update_config").or_insert(change);
-    deploy
-        .entry("rollback_config")
-        .or_insert(json!({ "order": "stop-first" }));
     let restart = match compose.get("restart").and_then(Value::as_str) {
         Some("no") => "none",
         Some(text) if text.starts_with("on-failure") => "on-failure",
         _ => "any",
     };
-    deploy
-        .entry("restart_policy")
-        .or_insert(json!({ "condition": restart, "delay": "2s" }));
-    if let Some(limits) = limits(compose) {
-        deploy
-            .entry("resources")
-            .or_insert(json!({ "limits": limits }));
+    let change = json!({ "order": "stop-first", "failure_action": "rollback", "monitor": "5s" });
+    deploy.extend([
+        ("endpoint_mode".to_owned(), json!("dnsrr")),
+        ("replicas".to_owned(), json!(1)),
+        (
+            "placement".to_owned(),
+            json!({ "constraints": [format!("node.id == {node}")] }),
+        ),
+        ("update_config".to_owned(), change),
+        (
+            "rollback_config".to_owned(),
+            json!({ "order": "stop-first" }),
+        ),
+        (
+            "restart_policy".to_owned(),
+            json!({ "condition": restart, "delay": "2s" }),
+        ),
+    ]);
+    // Compose takes them as numbers too, and a stack does not.
+    if let Some(limits) = deploy.get_mut("resources").and_then(Value::as_object_mut) {
+        let limits = limits.values_mut().filter_map(Value::as_object_mut);
+        for limit in limits.flat_map(|limits| limits.values_mut()) {
+            if let Value::Number(number) = limit {
+                *limit = json!(number.to_string());
+            }
+        }
     }
     Value::Object(deploy)
 }
 
-fn limits(compose: &Value) -> Option<Value> {
-    let text = |key: &str| match compose.get(key)? {
-        Value::String(text) => Some(text.clone()),
-        Value::Number(number) => Some(number.to_string()),
-        _ => None,
-    };
-    let mut limits = Map::new();
-    limits.extend(text("mem_limit").map(|memory| ("memory".to_owned(), json!(memory))));
-    limits.extend(text("cpus").map(|cpus| ("cpus".to_owned(), json!(cpus))));
-    limits.extend(
-        compose
-            .get("pids_limit")
-            .map(|pids| ("pids".to_owned(), pids.clone())),
-    );
-    (!limits.is_empty()).then_some(Value::Object(limits))
+/// Networks of containers, under the names that they have with Compose: another service may know them by these.
+fn networks(compose: &Value) -> Value {
+    let networks = object(compose, "networks").map(|(name, network)| {
+        let external = network.get("external").and_then(Value::as_bool) == Some(true);
+        let network = match network.get("name") {
+            _ if external => network.clone(),
+            Some(known) => json!({ "driver": "overlay", "name": known }),
+            None => json!({ "driver": "overlay" }),
+        };
+        (name.clone(), network)
+    });
+    Value::Object(networks.collect())
 }
 
-/// Networks over all hosts of the Swarm, under their own names.
-fn networks(compose: &Value, host: bool) -> Value {
-    let mut networks: Map<String, Value> = object(compose, "networks")
-        .map(
-            |(name, network)| match network.get("external").and_then(Value::as_bool) {
-                Some(true) => (name.clone(), network.clone()),
-                _ => (name.clone(), json!({ "driver": "overlay" })),
-            },
-        )
-        .collect();
-    if host {
-        networks.insert(HOST.to_owned(), json!({ "external": true, "name": "host" }));
-    }
-    Value::Object(networks)
-}
-
-fn files(compose: &Value, kind: &str, project: &str, revision: &str) -> Value {
+fn files(compose: &Value, kind: &str, placed: &Placed<'_>) -> Value {
+    let Placed {
+        project, revision, ..
+    } = placed;
     let named = object(compose, kind).map(|(name, file)| {
         let mut file = file.clone();
         if let Some(file) = file

@@ -80,7 +80,7 @@ async fn what_is_placed_and_what_runs_come_together() {
     assert_eq!(blog.current, None);
     assert_eq!(blog.revisions.len(), 1);
     assert_eq!(
-        blog.running[&Slot::B][0].health,
+        blog.running[&crate::observe::Slot::B][0].health,
         crate::observe::Health::Healthy
     );
     assert!(seen.images.contains("ghost:5"));

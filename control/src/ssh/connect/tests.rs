@@ -9,37 +9,59 @@ fn host(ssh: &str) -> model::Host {
 
 #[test]
 fn what_openssh_would_do() {
-    let text = "user root\nhostname 10.77.0.11\nport 2222\nproxyjump gate.example,inner\nhostkeyalias none\n\
-                userknownhostsfile /root/.ssh/known_hosts /root/.ssh/known_hosts2\n";
-    let settings = Settings::read(text);
-    let known = vec![
-        "/root/.ssh/known_hosts".to_owned(),
-        "/root/.ssh/known_hosts2".to_owned(),
-    ];
-    let jump = Some("gate.example,inner".to_owned());
-    assert_eq!(
-        settings,
-        Settings {
-            hostname: "10.77.0.11".to_owned(),
-            port: 2222,
-            alias: None,
-            jump,
-            known
-        }
-    );
+    let plain = "user root\nhostname 10.77.0.11\nport 2222\nproxyjump none\nhostkeyalias none\n";
+    let settings = Settings {
+        hostname: "10.77.0.11".to_owned(),
+        port: 2222,
+        alias: None,
+        indirect: false,
+    };
+    assert_eq!(Settings::read(plain), settings);
+    for way in ["proxyjump gate.example,inner", "proxycommand nc %h %p"] {
+        let told = Settings::read(&format!("{way}\nhostname 10.77.0.11\nport 2222\n"));
+        assert!(told.indirect, "{way}");
+    }
 }
 
-#[test]
-fn ours_come_before_the_operators_known_hosts_and_no_path_is_taken_apart() {
-    let access = Access::new(Path::new("/home/a b/100%/known_hosts"));
-    let settings = Settings {
-        known: vec!["~/.ssh/known_hosts".to_owned()],
-        ..Settings::default()
-    };
-    assert_eq!(
-        access.way().known_files(&settings),
-        "\"/home/a b/100%%/known_hosts\" \"~/.ssh/known_hosts\""
+/// What `ssh -G` says of a host, by our configuration over this one of the operator's.
+async fn told(folder: &Path, operators: &str, destination: &str) -> String {
+    let (known, config) = (folder.join("100% known \\ hosts"), folder.join("config"));
+    std::fs::write(&config, operators).expect("written");
+    let access = Access::new(&known).with_config(&config);
+    let host = host(destination);
+    let arguments = access.way().arguments(&host).await.expect("written");
+    let mut ssh = Command::new("ssh");
+    ssh.arg("-G").args(arguments).arg(destination);
+    let output = ssh.output().await.expect("there is an ssh");
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+#[tokio::test]
+async fn nothing_of_the_operators_makes_an_unknown_key_known() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let lax = "StrictHostKeyChecking no\nVerifyHostKeyDNS yes\nUserKnownHostsFile /x/known\nConnectTimeout 99\n\
+               Host box\n  HostName 192.0.2.7\n  User ann\n  ProxyJump gate\n";
+    let told = told(folder.path(), lax, "box").await;
+    let ours = format!(
+        "globalknownhostsfile {}/100% known \\ hosts /etc/ssh/",
+        folder.path().display()
     );
+    for wanted in [
+        "stricthostkeychecking true",
+        "verifyhostkeydns false",
+        "updatehostkeys false",
+        "batchmode yes",
+        "connecttimeout 5",
+        // And what is the operator's to say.
+        "userknownhostsfile /x/known",
+        "hostname 192.0.2.7",
+        "user ann",
+        "proxyjump gate",
+        &ours,
+    ] {
+        assert!(told.contains(&format!("\n{wanted}")), "{wanted}\n{told}");
+    }
 }
 
 #[tokio::test]
@@ -56,11 +78,7 @@ async fn a_destination_is_never_an_option() {
 async fn the_operators_configuration_is_asked() {
     let folder = tempfile::tempdir().expect("a folder");
     let config = folder.path().join("config");
-    std::fs::write(
-        &config,
-        "Host box\n  HostName 192.0.2.7\n  Port 2200\n  UserKnownHostsFile /x/known\n",
-    )
-    .expect("written");
+    std::fs::write(&config, "Host box\n  HostName 192.0.2.7\n  Port 2200\n").expect("written");
     let access = Access::new(&folder.path().join("known_hosts")).with_config(&config);
     let settings = access
         .way()
@@ -71,7 +89,6 @@ async fn the_operators_configuration_is_asked() {
         (settings.hostname.as_str(), settings.port),
         ("192.0.2.7", 2200)
     );
-    assert_eq!(settings.known, ["/x/known"]);
 }
 
 #[tokio::test]

@@ -36,6 +36,10 @@ fn why_there_is_no_connection() {
             Refusal::Jump,
         ),
         (
+            "No ED25519 host key is known for gate and you have requested strict checking.\nHost key verification failed.\nConnection closed by UNKNOWN port 65535",
+            Refusal::Jump,
+        ),
+        (
             "kex_exchange_identification: read: Connection reset by peer",
             Refusal::Broken,
         ),

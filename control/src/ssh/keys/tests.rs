@@ -55,22 +55,6 @@ fn a_pinned_key_takes_the_place_of_the_one_before() {
     assert_eq!(pinned(&text, "10.77.0.11", &[]), "other ssh-ed25519 AAAA\n");
 }
 
-#[test]
-fn the_last_jump_host_is_the_one_that_asks() {
-    let access = Access::new(Path::new("/k"));
-    let settings = Settings {
-        jump: Some("gate,root@inner:2".to_owned()),
-        ..settings(22)
-    };
-    let argv = access.scan_argv(&settings).join(" ");
-    assert!(
-        argv.ends_with(
-            "-J gate ssh://root@inner:2 'ssh-keyscan' '-T' '5' '-p' '22' '--' '10.77.0.11'"
-        ),
-        "{argv}"
-    );
-}
-
 #[tokio::test]
 async fn keygen_says_the_fingerprint() {
     let host = crate::ssh::double::host("h1");

@@ -41,7 +41,7 @@ fn whether_a_stack_has_settled() {
         (
             "updating",
             up.clone(),
-            Look::Moving(unwell("is being changed")),
+            Look::Changing(unwell("is being changed")),
         ),
         (
             "",
@@ -54,6 +54,11 @@ fn whether_a_stack_has_settled() {
             Look::Moving(unwell(
                 "does not run (Starting 3 seconds ago): task: non-zero exit (1)",
             )),
+        ),
+        (
+            "rollback_completed",
+            format!("{up}\n{dead}"),
+            Look::Failed(unwell("was changed back: task: non-zero exit (1)")),
         ),
         (
             "rollback_completed",
@@ -70,17 +75,48 @@ fn whether_a_stack_has_settled() {
 }
 
 #[test]
+fn what_starts_has_its_time_and_what_is_being_changed_ends_first() {
+    let wrong = || vec![];
+    let (short, long) = (Duration::from_secs(60), Duration::from_secs(61) + ENDING);
+    for (look, after, given_up) in [
+        (Look::Settled, long, false),
+        (Look::Moving(wrong()), Duration::from_secs(59), false),
+        (Look::Moving(wrong()), short, true),
+        (Look::Changing(wrong()), short, false),
+        (Look::Changing(wrong()), long, true),
+        (Look::Failed(wrong()), Duration::ZERO, true),
+    ] {
+        let what = format!("{look:?} after {after:?}");
+        assert_eq!(look.given_up(after, short).is_some(), given_up, "{what}");
+    }
+}
+
+#[test]
 fn who_may_tell_a_swarm_what_to_run() {
-    assert_eq!(
-        member(r#"{"NodeID":"a","LocalNodeState":"active","ControlAvailable":true}"#),
-        None
-    );
-    assert!(
-        member(r#"{"LocalNodeState":"active","ControlAvailable":false}"#)
-            .is_some_and(|why| why.contains("worker"))
-    );
-    assert!(
-        member(r#"{"LocalNodeState":"inactive","ControlAvailable":false}"#)
-            .is_some_and(|why| why.contains("in no Swarm"))
-    );
+    let table = [
+        (
+            r#"{"NodeID":"a","LocalNodeState":"active","ControlAvailable":true}"#,
+            None,
+        ),
+        (
+            r#"{"NodeID":"a","LocalNodeState":"active","ControlAvailable":false}"#,
+            Some("worker"),
+        ),
+        (
+            r#"{"NodeID":"","LocalNodeState":"inactive","ControlAvailable":false}"#,
+            Some("in no Swarm"),
+        ),
+        (
+            r#"{"NodeID":"a","LocalNodeState":"locked","ControlAvailable":false}"#,
+            Some("locked"),
+        ),
+    ];
+    for (json, wanted) in table {
+        let member: Member = serde_json::from_str(json).expect(json);
+        let said = member.is_told_nothing().map(|(why, _)| why);
+        match wanted {
+            None => assert_eq!(said, None, "{json}"),
+            Some(word) => assert!(said.is_some_and(|why| why.contains(word)), "{json}"),
+        }
+    }
 }
