@@ -1,11 +1,17 @@
-//! Two more real applications, calendars and a Nostr relay, and what the proxy makes of a forge.
+//! Applications behind their presets: calendars and a Nostr relay here, what is larger below.
+
+mod forge;
+mod nextcloud;
+
+use std::time::Duration;
 
 use http::Method;
 use sovereign_tests::client::whole;
-use sovereign_tests::origin::reply;
-use sovereign_tests::proxy::site;
+use sovereign_tests::proxy::{memory_of, site};
 use sovereign_tests::websocket::{Said, WebSocket};
-use sovereign_tests::{Client, Lab, NostrRelay, Origin, Proxy, Radicale};
+use sovereign_tests::{Client, Lab, NostrRelay, Proxy, Radicale};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_calendar_goes_round() {
@@ -129,33 +135,85 @@ async fn a_nostr_relay_over_wss() {
     assert_eq!(other.hear().await, Said::Text(r#"["EOSE","after"]"#.into()));
 }
 
-/// A forge's pages are kept for those who are nobody to it; what Git asks for never is.
+/// A subscription waits for as long as nobody writes: an hour by the preset, whatever other connections are granted.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_forge_keeps_pages_for_strangers_alone() {
+async fn a_quiet_subscription_stays() {
     let lab = Lab::open().await;
-    let origin = Origin::start(|request| async move {
-        let text = request.uri().to_string();
-        reply(200, [("cache-control", "public, max-age=60")], whole(text))
-    })
-    .await;
-    let proxy = Proxy::start(&lab, &site("git.test", &origin.url(), "preset = \"forge\"")).await;
-    let client = Client::h2(&proxy.https("git.test"));
-    let signed_in = [("cookie", "lang=de; i_like_gitea=0123456789abcdef")];
-    let page = "/ada/engine/blame/branch/main/mill.c";
-    for (path, fields, asked) in [
-        (page, &[][..], 1),
-        (page, &signed_in[..], 2),
-        ("/ada/engine.git/info/refs?service=git-upload-pack", &[], 2),
-        ("/ada/engine/archive/main.tar.gz", &[], 2),
-        ("/api/v1/repos/ada/engine", &[], 2),
-        ("/v2/ada/engine/manifests/latest", &[], 2),
-    ] {
-        let before = origin.hits();
-        for _ in 0..2 {
-            let answer = client.get_with(path, fields).await.expect(200);
-            assert_eq!(answer.text(), path);
+    let relay = NostrRelay::start(&lab).await;
+    let limits = "[limits]\nheader_timeout = \"200ms\"\nidle_timeout = \"200ms\"\n";
+    let short = "[site.timeouts]\nfirst_byte = \"1s\"\nidle = \"1s\"";
+    let sites = |more: &str| {
+        let kept = site(
+            "relay.test",
+            &relay.url(),
+            &format!("preset = \"nostr\"\n{more}"),
+        );
+        format!("{limits}{kept}{}", site("other.test", &relay.url(), short))
+    };
+    let proxy = Proxy::start_with(&lab, "drain = \"3s\"", &sites("")).await;
+
+    let target = proxy.https("relay.test");
+    let mut quiet = WebSocket::open(&target, "/").await;
+    quiet.say(r#"["REQ","quiet",{"kinds":[1]}]"#).await;
+    assert_eq!(text(&mut quiet).await, r#"["EOSE","quiet"]"#);
+    // What is not a relay's is given up after its second, which is longer than any limit.
+    let mut other = WebSocket::open(&proxy.https("other.test"), "/").await;
+    other.say(r#"["REQ","other",{"kinds":[1]}]"#).await;
+    assert_eq!(text(&mut other).await, r#"["EOSE","other"]"#);
+    let given_up = other.hear().await;
+    assert!(
+        matches!(given_up, Said::Gone(_) | Said::Close(_)),
+        "{given_up:?}"
+    );
+
+    proxy.write_sites(&sites("[site.response_headers]\nset = { X-New = \"1\" }"));
+    proxy.reload().await;
+    let mut writer = WebSocket::open(&target, "/").await;
+    writer.say(&format!(r#"["EVENT",{NOTE}]"#)).await;
+    assert!(text(&mut writer).await.starts_with(r#"["OK""#));
+    assert!(text(&mut quiet).await.contains("A relay that stays up."));
+
+    // By an upgrade it is told to come again (1001), and finds the new program at once.
+    proxy.upgrade().await;
+    assert_eq!(quiet.hear().await, Said::Close(Some(1001)));
+    let mut again = WebSocket::open(&target, "/").await;
+    again.say(r#"["REQ","again",{"kinds":[1]}]"#).await;
+    assert!(text(&mut again).await.contains("A relay that stays up."));
+    proxy.assert_no_panic();
+}
+
+/// How far the memory of a proxy grows meanwhile.
+struct Peak {
+    before: u64,
+    over: watch::Sender<bool>,
+    looks: JoinHandle<u64>,
+}
+
+impl Peak {
+    async fn watch(proxy: &Proxy) -> Self {
+        let (over, mut ended) = watch::channel(false);
+        let pid = proxy.pid().await;
+        let looks = tokio::spawn(async move {
+            let mut most = 0;
+            loop {
+                most = most.max(memory_of(pid));
+                let pause = Duration::from_millis(50);
+                if tokio::time::timeout(pause, ended.changed()).await.is_ok() {
+                    return most;
+                }
+            }
+        });
+        Self {
+            before: memory_of(pid),
+            over,
+            looks,
         }
-        assert_eq!(origin.hits() - before, asked, "{path} {fields:?}");
+    }
+
+    async fn grown(self) -> u64 {
+        self.over.send_replace(true);
+        let most = self.looks.await.expect("it ends");
+        most.saturating_sub(self.before)
     }
 }
 

@@ -3,8 +3,13 @@
 // What a session begins with.
 mod stage;
 
+// A bare host gets what it needs.
+mod prepare;
+
 // From nothing to a stack that serves, and again.
 mod nothing;
+// Every service that there is.
+mod catalogue;
 // What changes, and the way back.
 mod change;
 // Updates while visitors read.
@@ -15,6 +20,15 @@ mod cutoff;
 
 // A host, a service or a secret that fails.
 mod trouble;
+
+// Every command of every day.
+mod hands;
+
+// Hosts that are one Swarm.
+mod swarm;
+
+// A host behind another one.
+mod way;
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -114,94 +128,6 @@ async fn machines_come_up_can_fail_and_leave_nothing() {
         "{left:?}"
     );
 }
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn images_stand_in_for_the_real_ones() {
-    let lab = Lab::open().await;
-    let cluster = Cluster::start(&lab, 1).await;
-    let h1 = cluster.machine("h1");
-    cluster.name("blog.example", "h1");
-    for (kind, name) in [
-        ("ghost", "ghost:5-alpine"),
-        ("mariadb", "mariadb:11.4"),
-        ("strfry", "dockurr/strfry:latest"),
-        ("radicale", "ghcr.io/kozea/radicale:stable"),
-        ("bitcoin", "bitcoin/bitcoin:29"),
-        ("caddy", "caddy:2-alpine"),
-    ] {
-        Image::of(kind).load(h1, name).await;
-    }
-    let folder = h1.inside("/root/all");
-    std::fs::create_dir(&folder).expect("the machine is ours");
-    std::fs::write(folder.join("compose.yaml"), COMPOSE).expect("the machine is ours");
-    std::fs::write(folder.join("password"), "it's \"secret\"").expect("the machine is ours");
-    let up = "cd /root/all && docker compose up -d --wait --wait-timeout 240";
-    let outcome = h1.run(&["sh", "-c", up]).await;
-    if outcome.code != 0 {
-        let look = "cd /root/all && docker compose ps -a && docker compose logs --tail 15";
-        eprintln!("{}", h1.shell(look).await);
-    }
-    outcome.expect(0);
-
-    let blog = page(&cluster, h1, 2368).await.expect(200);
-    assert!(blog.text().contains("Powered by"), "{blog}");
-    page(&cluster, h1, 5232).await.expect(302);
-    page(&cluster, h1, 7777).await.expect(200);
-    assert_eq!(page(&cluster, h1, 8080).await.text().trim(), "a file");
-    let dump = "docker compose -f /root/all/compose.yaml exec -T db sh -c 'MYSQL_PWD=\"$(cat /run/secrets/password)\" mariadb-dump --user=root --all-databases'";
-    assert!(h1.shell(dump).await.contains("CREATE TABLE `posts`"));
-    let export = "docker compose -f /root/all/compose.yaml exec -T relay /app/strfry export";
-    assert_eq!(h1.shell(export).await, "");
-}
-
-const COMPOSE: &str = r#"
-name: all
-services:
-  blog:
-    image: ghost:5-alpine
-    depends_on: { db: { condition: service_healthy } }
-    environment:
-      url: http://blog.example
-      database__client: mysql
-      database__connection__host: db
-      database__connection__user: ghost
-      database__connection__password: "it's \"secret\""
-      database__connection__database: ghost
-    volumes: [ "content:/var/lib/ghost/content" ]
-    ports: [ "2368:2368" ]
-    healthcheck: { test: ["CMD", "node", "-e", "fetch('http://127.0.0.1:2368/ghost/api/admin/site/').then(r => process.exit(r.ok ? 0 : 1), () => process.exit(1))"], interval: 2s, start_period: 3m }
-  db:
-    image: mariadb:11.4
-    environment: { MARIADB_DATABASE: ghost, MARIADB_USER: ghost, MARIADB_PASSWORD_FILE: /run/secrets/password, MARIADB_ROOT_PASSWORD_FILE: /run/secrets/password }
-    secrets: [ password ]
-    volumes: [ "data:/var/lib/mysql" ]
-    security_opt: ["no-new-privileges:true"]
-    healthcheck: { test: ["CMD", "healthcheck.sh", "--connect", "--innodb_initialized"], interval: 1s, start_period: 1m }
-  relay:
-    image: dockurr/strfry:latest
-    command: ["/app/strfry", "--config=/etc/strfry.conf", "relay"]
-    volumes: [ "events:/app/strfry-db" ]
-    ports: [ "7777:7777" ]
-    healthcheck: { test: ["CMD", "wget", "-q", "-O", "/dev/null", "--header", "Accept: application/nostr+json", "http://127.0.0.1:7777/"], interval: 1s, start_period: 1m }
-  calendar:
-    image: ghcr.io/kozea/radicale:stable
-    volumes: [ "calendars:/var/lib/radicale" ]
-    ports: [ "5232:5232" ]
-    healthcheck: { test: ["CMD", "python3", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:5232/.web/', timeout=4)"], interval: 1s, start_period: 1m }
-  node:
-    image: bitcoin/bitcoin:29
-    command: [ "bitcoind", "-regtest", "-printtoconsole" ]
-    volumes: [ "chain:/home/bitcoin/.bitcoin" ]
-    security_opt: ["no-new-privileges:true"]
-    healthcheck: { test: ["CMD", "bitcoin-cli", "-regtest", "-datadir=/home/bitcoin/.bitcoin", "getnetworkinfo"], interval: 1s, start_period: 1m }
-  files:
-    image: caddy:2-alpine
-    command: ["sh", "-c", "echo a file >/srv/index.html; exec caddy file-server --root /srv --listen :8080"]
-    ports: [ "8080:8080" ]
-    healthcheck: { test: ["CMD", "wget", "-q", "-O", "/dev/null", "http://127.0.0.1:8080/"], interval: 1s, start_period: 1m }
-secrets: { password: { file: ./password } }
-volumes: { content: {}, data: {}, events: {}, calendars: {}, chain: {} }
-"#;
 
 /// The front page of a port of a machine, as another machine gets it.
 async fn page(cluster: &Cluster, machine: &Machine, port: u16) -> Answer {

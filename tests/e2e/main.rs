@@ -48,3 +48,5 @@ mod upstream;
 mod cli;
 mod demo;
 mod deploy;
+// The services that there are, without a host.
+mod templates;

@@ -531,4 +531,6 @@ async fn a_head_of_half_a_megabyte_arrives() {
     );
     let answer = sovereign_tests::raw::raw(&plain, long.as_bytes()).await;
     assert_eq!(answer.status(), Some(414), "{:.200}", answer.text());
+    let refused = proxy.logged("target-too-long").await;
+    assert_eq!(refused[0]["status"], 414, "{refused:?}");
 }

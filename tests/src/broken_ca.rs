@@ -61,6 +61,8 @@ pub enum Wrong {
     Early,
     /// What follows it did not sign it.
     Chain,
+    /// Nothing follows it, and what signed it is no root.
+    Bare,
 }
 
 /// A running one.
@@ -238,7 +240,10 @@ impl Desk {
 
     /// Signs what an order asked for, or something else.
     async fn issue(&self, wrong: Wrong, number: &str) {
-        let ca = &self.identity.ca;
+        let ca = match wrong {
+            Wrong::Bare => self.stranger(),
+            _ => self.identity.ca.clone(),
+        };
         let asked = if wrong == Wrong::Key { "0" } else { number };
         let begins = match wrong {
             Wrong::Lapsed => "-40d",
@@ -263,13 +268,21 @@ impl Desk {
         let output = command.output().await.expect("openssl starts");
         let told = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{told}");
+        let read = |path: &Path| std::fs::read(path).expect("it was made");
         let next = match wrong {
-            Wrong::Chain => &self.identity.cert,
-            _ => ca,
+            Wrong::Chain => read(&self.identity.cert),
+            Wrong::Bare => Vec::new(),
+            _ => read(&ca),
         };
-        let next = std::fs::read(next).expect("it was made");
         let chain = [output.stdout, next].concat();
         std::fs::write(self.file(number, "pem"), chain).expect("the folder is ours");
+    }
+
+    /// The certificate of an authority of the same name, which nobody knows.
+    fn stranger(&self) -> PathBuf {
+        let folder = self.folder.join("stranger");
+        std::fs::create_dir_all(&folder).expect("the folder is ours");
+        Identity::make(&folder).ca
     }
 
     fn file(&self, number: &str, kind: &str) -> PathBuf {

@@ -10,6 +10,7 @@ mod images;
 mod inside;
 mod lan;
 mod machine;
+mod terminal;
 
 use std::fs;
 use std::net::Ipv4Addr;
@@ -22,9 +23,10 @@ use tempfile::TempDir;
 
 pub use images::Image;
 pub use inside::Inside;
-pub use machine::{Machine, Outcome};
+pub use machine::{Machine, Make, Outcome};
+pub use terminal::Terminal;
 
-use crate::lab::Lab;
+use crate::lab::{Lab, temporary};
 use crate::process::Process;
 use crate::proxy;
 use lan::Lan;
@@ -32,8 +34,6 @@ use machine::{Plan, first_child, make_key};
 
 /// Where programs are, on every Debian.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-/// How the folder of the disks begins; the id of the process follows.
-const DISKS: &str = "sovereign-cluster-";
 
 /// Who is asked for names.
 const NAMES: (&str, &str) = (
@@ -59,22 +59,24 @@ impl Cluster {
     /// Boots `count` machines, `h1` and on, and the managing one, which trusts their keys and whose key
     /// opens them.
     pub async fn start(lab: &Lab, count: u8) -> Self {
+        Self::of(lab, &vec![Make::Host; usize::from(count)]).await
+    }
+
+    /// The same with machines of these makes.
+    pub async fn of(lab: &Lab, makes: &[Make]) -> Self {
         assert!(
             rustix::process::geteuid().is_root(),
             "the machines of this test are namespaces and control groups, which only root can make: run the tests as root"
         );
         static SERIAL: AtomicUsize = AtomicUsize::new(0);
         let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
-        clear_away();
-        let disks = tempfile::Builder::new()
-            .prefix(&format!("{DISKS}{}-", std::process::id()))
-            .tempdir()
-            .expect("a temporary folder can be made");
+        let disks = temporary("cluster-");
         let (home, names) = (lab.folder("home"), lab.folder("names"));
         let key = set_up_home(&home);
         let lan = Lan::open(lab).await;
-        let plan = |name, address, binds, unit| Plan {
+        let plan = |name, make, address, binds, unit| Plan {
             name,
+            make,
             address,
             serial,
             disk: disks.path().join(name),
@@ -82,14 +84,17 @@ impl Cluster {
             binds,
             unit,
         };
-        let hosts: Vec<_> = (1..=count).map(|number| format!("h{number}")).collect();
-        let hosts = hosts.iter().zip(11..).map(|(name, last)| {
-            let plan = plan(name, Ipv4Addr::new(10, 77, 0, last), Vec::new(), None);
-            Machine::boot(lab, &lan, plan)
+        let names_of: Vec<_> = (1..=makes.len())
+            .map(|number| format!("h{number}"))
+            .collect();
+        let hosts = names_of.iter().zip(makes).zip(11..);
+        let hosts = hosts.map(|((name, make), last)| {
+            let address = Ipv4Addr::new(10, 77, 0, last);
+            Machine::boot(lab, &lan, plan(name, *make, address, Vec::new(), None))
         });
         let address = Ipv4Addr::new(10, 77, 0, 1);
         let seen = seen_of_outside(&home, &names);
-        let management = plan("management", address, seen, Some(NAMES));
+        let management = plan("management", Make::Stocked, address, seen, Some(NAMES));
         let management = Machine::boot(lab, &lan, management);
         let (management, machines) =
             tokio::join!(management, futures_util::future::join_all(hosts));
@@ -204,6 +209,14 @@ impl Cluster {
         Begun { process }
     }
 
+    /// Runs a line of a shell at a terminal of the operator's, in the folder `stack` of their home.
+    pub fn terminal(&self, columns: u16, rows: u16, line: &str) -> Terminal {
+        Terminal::start(columns, rows, line, |argv| {
+            self.management
+                .command(&[&["env", "TERM=xterm"], argv].concat())
+        })
+    }
+
     fn sovereign_command(&self, arguments: &[&str]) -> std::process::Command {
         fs::create_dir_all(self.home.join("stack")).expect("the folder is ours");
         let start = "cd /root/stack && exec sovereign \"$@\"";
@@ -277,23 +290,4 @@ fn seen_of_outside(home: &Path, names: &Path) -> Vec<(PathBuf, PathBuf)> {
         (sovereign, "/usr/local/bin/sovereign".into()),
         (proxy, "/usr/local/bin/sovereign-proxy".into()),
     ]
-}
-
-/// Removes the disks of tests whose process is gone.
-fn clear_away() {
-    let folders = fs::read_dir(std::env::temp_dir())
-        .into_iter()
-        .flatten()
-        .flatten();
-    for entry in folders {
-        let name = entry.file_name();
-        let process = name
-            .to_str()
-            .and_then(|name| name.strip_prefix(DISKS)?.split('-').next());
-        if let Some(process) = process
-            && !Path::new("/proc").join(process).exists()
-        {
-            let _ = fs::remove_dir_all(entry.path());
-        }
-    }
 }

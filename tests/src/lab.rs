@@ -2,8 +2,8 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, Once};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
@@ -30,21 +30,17 @@ impl Lab {
     /// A place for components that several sessions share: it takes no turn of its own, and stays
     /// until the test binary ends. Nobody drops it then, so the next run clears it away.
     pub fn standing() -> Self {
-        clear_away();
-        let lab = Self::with_prefix(&format!("{STANDING}{}-", std::process::id()), None);
+        let lab = Self::with_prefix("standing-", None);
         lock(&STANDING_LOGS).push(lab.path().join("logs"));
         lab
     }
 
     fn with(turn: Option<Turn>) -> Self {
-        Self::with_prefix("sovereign-", turn)
+        Self::with_prefix("", turn)
     }
 
     fn with_prefix(prefix: &str, turn: Option<Turn>) -> Self {
-        let folder = tempfile::Builder::new()
-            .prefix(prefix)
-            .tempdir()
-            .expect("a temporary folder can be made");
+        let folder = temporary(prefix);
         fs::create_dir(folder.path().join("logs")).expect("the folder is ours");
         Self {
             folder,
@@ -147,24 +143,39 @@ fn tail(path: &Path, lines: usize) -> String {
     all[all.len().saturating_sub(lines)..].join("\n")
 }
 
-/// How the folder of a standing lab begins; the id of its process follows.
-const STANDING: &str = "sovereign-standing-";
 /// The logs of standing labs.
 static STANDING_LOGS: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 
-/// Removes standing labs whose process is gone.
+/// How every folder of a test begins; what it is for follows, if anything, then the id of the process.
+const FOLDER: &str = "sovereign-";
+
+/// A folder that goes with its guard, or at the start of a test once this process is gone: it may be killed, and a
+/// session that has failed leaves its folder to be read.
+pub(crate) fn temporary(what: &str) -> TempDir {
+    static CLEARED: Once = Once::new();
+    CLEARED.call_once(clear_away);
+    tempfile::Builder::new()
+        .prefix(&format!("{FOLDER}{what}{}-", std::process::id()))
+        .tempdir()
+        .expect("a temporary folder can be made")
+}
+
+/// Removes the folders of tests whose process is gone.
 fn clear_away() {
     for folder in files(&std::env::temp_dir()) {
         let name = folder.file_name().map(|name| name.to_string_lossy());
-        let process = name
-            .as_deref()
-            .and_then(|name| name.strip_prefix(STANDING)?.split('-').next());
-        if let Some(process) = process
-            && !Path::new("/proc").join(process).exists()
+        if let Some(process) = name.as_deref().and_then(process_of)
+            && !Path::new("/proc").join(process.to_string()).exists()
         {
             let _ = fs::remove_dir_all(&folder);
         }
     }
+}
+
+/// The id of the process whose folder is called so.
+fn process_of(name: &str) -> Option<u32> {
+    let (head, _) = name.strip_prefix(FOLDER)?.rsplit_once('-')?;
+    head.rsplit('-').next()?.parse().ok()
 }
 
 /// A session's turn: any number share the machine, or one has it alone.
@@ -217,4 +228,23 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex
         .lock()
         .unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::process_of;
+
+    #[test]
+    fn a_folder_says_whose_it_is() {
+        for (name, process) in [
+            ("sovereign-812-aB3dE9", Some(812)),
+            ("sovereign-cluster-812-aB3dE9", Some(812)),
+            ("sovereign-standing-812-123456", Some(812)),
+            ("sovereign-proxy", None),
+            ("sovereign-stack-target", None),
+            ("another-812-aB3dE9", None),
+        ] {
+            assert_eq!(process_of(name), process, "{name}");
+        }
+    }
 }

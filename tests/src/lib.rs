@@ -39,6 +39,7 @@ pub mod pebble;
 // What stands behind it: real applications, and origins that misbehave as no real one can be made to.
 pub mod date;
 pub mod ghost;
+pub mod git;
 pub mod mariadb;
 pub mod nostr;
 pub mod origin;

@@ -378,22 +378,27 @@ format = "json"
         self.ended(deadline).await
     }
 
-    /// What the process that serves now holds in memory for itself, in bytes. The pages of the program's own file
-    /// do not count: in a build for tests they are most of it, and the kernel may take them back.
+    /// What the process that serves now holds in memory for itself, in bytes.
     pub async fn memory(&self) -> u64 {
-        let pid = self.pid().await.as_raw_nonzero();
-        let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("the proxy runs");
-        let line = status
-            .lines()
-            .find_map(|line| line.strip_prefix("RssAnon:"))
-            .expect("the kernel counts memory");
-        let kib: u64 = line
-            .trim()
-            .trim_end_matches(" kB")
-            .parse()
-            .expect("the kernel writes numbers");
-        kib * 1024
+        memory_of(self.pid().await)
     }
+}
+
+/// What a process holds in memory for itself, in bytes. The pages of the program's own file do not count: in a
+/// build for tests they are most of it, and the kernel may take them back.
+pub fn memory_of(process: Pid) -> u64 {
+    let pid = process.as_raw_nonzero();
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("the process runs");
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("RssAnon:"))
+        .expect("the kernel counts memory");
+    let kib: u64 = line
+        .trim()
+        .trim_end_matches(" kB")
+        .parse()
+        .expect("the kernel writes numbers");
+    kib * 1024
 }
 
 /// Runs the program with these arguments, to its end.

@@ -47,6 +47,12 @@ async fn one_with_the_chain_of_another_is_not_used() {
     is_not_used(Wrong::Chain, words).await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_without_what_signed_it_is_not_used() {
+    let words = "it came without the certificate that signed it, the lab, which is no root";
+    is_not_used(Wrong::Bare, words).await;
+}
+
 /// A certificate of an authority that issues wrong ones from then on: alone, then with another one after it.
 async fn is_not_used(wrong: Wrong, words: &str) {
     let lab = Lab::open().await;

@@ -51,7 +51,7 @@ options = {{ folder = "files" }}
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_changes_is_told_done_and_taken_back() {
     let lab = Lab::open().await;
-    let stage = Stage::open(&lab, 1).await;
+    let stage = Stage::stocked(&lab, 1).await;
     let images = [
         ("strfry", "dockurr/strfry:latest"),
         ("radicale", "ghcr.io/kozea/radicale:stable"),

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use sovereign_tests::client::Answer;
-use sovereign_tests::cluster::Outcome;
+use sovereign_tests::cluster::{Make, Outcome};
 use sovereign_tests::wait::within;
 use sovereign_tests::{Client, Cluster, Image, Lab, Target};
 
@@ -19,12 +19,27 @@ pub struct Stage {
     pub cluster: Cluster,
     /// Who may read the secrets.
     recipient: String,
+    /// Whether the machines have images from the start.
+    stocked: bool,
 }
 
 impl Stage {
     /// `count` machines, and an operator who has an identity.
     pub async fn open(lab: &Lab, count: u8) -> Self {
-        let cluster = Cluster::start(lab, count).await;
+        Self::at(Cluster::start(lab, count).await).await
+    }
+
+    /// The same, and the machines have the images already: for sessions that do not want to see them sent.
+    pub async fn stocked(lab: &Lab, count: u8) -> Self {
+        let cluster = Cluster::of(lab, &vec![Make::Stocked; usize::from(count)]).await;
+        Self {
+            stocked: true,
+            ..Self::at(cluster).await
+        }
+    }
+
+    /// The same at machines that are there.
+    pub async fn at(cluster: Cluster) -> Self {
         let init = [
             "init",
             "--yes",
@@ -42,6 +57,7 @@ impl Stage {
             .unwrap_or_else(|| panic!("no recipient in {written}"));
         Self {
             recipient: recipient.to_owned(),
+            stocked: false,
             cluster,
         }
     }
@@ -49,7 +65,20 @@ impl Stage {
     /// Gives images to the engine of the managing machine: what stands in for what, under its real name.
     pub async fn images(&self, images: &[(&str, &str)]) {
         for (kind, name) in images {
-            Image::of(kind).load(self.cluster.management(), name).await;
+            let id = Image::of(kind).load(self.cluster.management(), name).await;
+            if self.stocked {
+                self.have(kind, name, &id).await;
+            }
+        }
+    }
+
+    /// Calls an image of the machines as one is called that was sent to them.
+    async fn have(&self, kind: &str, name: &str, id: &str) {
+        let (plain, _) = name.rsplit_once(':').expect("a name and a tag");
+        let id = &id["sha256:".len()..][..12];
+        let sent = format!("sovereign.local/{plain}:{id}");
+        for machine in self.cluster.machines() {
+            Image::of(kind).load(machine, &sent).await;
         }
     }
 

@@ -237,13 +237,13 @@ async fn serves(stage: &Stage, version: &str) {
 
 /// What was said, one chapter for each failure.
 #[derive(Debug, Default)]
-struct Book {
+pub(super) struct Book {
     text: String,
 }
 
 impl Book {
     /// Writes down what a command said, without what differs from run to run.
-    fn write(&mut self, chapter: &str, ended: &Outcome) {
+    pub(super) fn write(&mut self, chapter: &str, ended: &Outcome) {
         let said = steady(&said(ended));
         eprintln!("=== {chapter}: exit code {}\n{said}", ended.code);
         let _ = write!(
@@ -254,7 +254,7 @@ impl Book {
     }
 
     /// Compares it with what was written down before.
-    fn is_expected(&self, name: &str) {
+    pub(super) fn is_expected(&self, name: &str) {
         let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
             .join("e2e/deploy/expected")
             .join(format!("{name}.txt"));

@@ -48,13 +48,15 @@ options = {{ folder = "files" }}
     )
 }
 
+/// Where the owner writes.
+const ORIGIN: (&str, &str) = ("origin", "https://blog.example");
 /// What visitors read.
 const PAGES: [&str; 5] = ["/", "/first/", "/second/", "/author/owner/", "/rss/"];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_page_read_fails_while_a_blog_and_the_proxies_are_updated() {
     let lab = Lab::open().await;
-    let stage = Stage::open(&lab, 2).await;
+    let stage = Stage::stocked(&lab, 2).await;
     let images = [
         ("ghost", "ghost:5-alpine"),
         ("mariadb", "mariadb:11.4"),
@@ -93,6 +95,8 @@ async fn no_page_read_fails_while_a_blog_and_the_proxies_are_updated() {
     all_was_well(load.stop().await);
     let which = "docker inspect --format '{{.Config.Labels.version}}' sovereign-blog-app-1";
     assert_eq!(stage.cluster.machine("h1").shell(which).await, "2\n");
+
+    another_password(&stage).await;
 
     // A new proxy: the same program with more bytes at its end is another one.
     let program = stage
@@ -143,20 +147,64 @@ async fn no_page_read_fails_while_a_blog_and_the_proxies_are_updated() {
     .await;
 }
 
+/// A secret that the database keeps by itself is another one there as well, and readers see nothing of it.
+async fn another_password(stage: &Stage) {
+    let old = password(stage).await;
+    stage
+        .sovereign(&["secret", "rotate", "blog.database_password"])
+        .await;
+    let load = reading(stage, "h1", "blog.example", 100).await;
+    let begun = Instant::now();
+    let said = stage.sovereign(&["deploy", "--yes"]).await;
+    eprintln!("another password in {:.1?}\n{said}", begun.elapsed());
+    assert_says(
+        &said,
+        &["secret `database_password` changed", "1 to change"],
+    );
+    all_was_well(load.stop().await);
+    let new = password(stage).await;
+    assert_ne!(old, new);
+    assert_eq!(login(stage, &new).await, 0);
+    assert_eq!(login(stage, &old).await, 1, "the old one is still good");
+    let client = Client::h2(&stage.https("h1", "blog.example"));
+    let sign_in = async move { sign_in(&client).await };
+    stage.cluster.inside().run(sign_in).await;
+}
+
+/// The password that Ghost has for its database.
+async fn password(stage: &Stage) -> String {
+    let read = "docker exec sovereign-blog-app-1 sh -c 'echo \"$database__connection__password\"'";
+    let password = stage.cluster.machine("h1").shell(read).await;
+    password.trim().to_owned()
+}
+
+/// How the database's client ends with this password.
+async fn login(stage: &Stage, password: &str) -> i32 {
+    let password = format!("MYSQL_PWD={password}");
+    let words = "--host=127.0.0.1 --user=ghost --execute=DO(0) ghost";
+    let client = [
+        "docker",
+        "exec",
+        "-e",
+        &password,
+        "sovereign-blog-db-1",
+        "mariadb",
+    ];
+    let line: Vec<_> = client.into_iter().chain(words.split(' ')).collect();
+    stage.cluster.machine("h1").run(&line).await.code
+}
+
 /// An owner, and two posts of theirs.
 async fn write_posts(stage: &Stage) {
     let client = Client::h2(&stage.https("h1", "blog.example"));
     let write = async move {
-        let origin = ("origin", "https://blog.example");
+        let origin = ORIGIN;
         let setup = json!({ "setup": [{
             "name": "Owner", "email": Ghost::OWNER, "password": Ghost::PASSWORD, "blogTitle": "A blog that stays up",
         }] });
         let path = "/ghost/api/admin/authentication/setup/";
         client.post_json(path, &[origin], &setup).await.expect(201);
-        let who = json!({ "username": Ghost::OWNER, "password": Ghost::PASSWORD });
-        let path = "/ghost/api/admin/session/";
-        let session = client.post_json(path, &[origin], &who).await.expect(201);
-        let cookie = session.cookies();
+        let cookie = sign_in(&client).await;
         for slug in ["first", "second"] {
             let post = json!({ "posts": [{ "title": slug, "slug": slug, "html": "<p>text</p>", "status": "published" }] });
             let path = "/ghost/api/admin/posts/?source=html";
@@ -165,6 +213,14 @@ async fn write_posts(stage: &Stage) {
         }
     };
     stage.cluster.inside().run(write).await;
+}
+
+/// The cookie of the owner who has signed in, for which Ghost asks its database.
+async fn sign_in(client: &Client) -> String {
+    let who = json!({ "username": Ghost::OWNER, "password": Ghost::PASSWORD });
+    let path = "/ghost/api/admin/session/";
+    let session = client.post_json(path, &[ORIGIN], &who).await.expect(201);
+    session.cookies()
 }
 
 /// Readers of a site, once they are under way.

@@ -1,10 +1,11 @@
 # Boots one machine: runs as the first process of its namespaces, and becomes its service manager.
-#   boot.sh NAME ADDRESS DISK BASE LAYER [SOURCE TARGET]...
+#   boot.sh NAME ADDRESS DISK BASE LAYER ENGINE [SOURCE TARGET]...
 # DISK is a folder: disk.img and state.img, file systems to fill; seed/, what this machine has beside the tree.
+# ENGINE is a folder of images that the engine has from the start, or nothing.
 # Each SOURCE, a file or a folder of outside, is seen at TARGET.
 set -eu
-name=$1 address=$2 disk=$3 base=$4 layer=$5
-shift 5
+name=$1 address=$2 disk=$3 base=$4 layer=$5 engine=$6
+shift 6
 root=$disk/root
 
 mount --make-rprivate /
@@ -17,6 +18,18 @@ mount -t overlay -o "lowerdir=$layer:$base,upperdir=$disk/own/upper,workdir=$dis
 # The engine's own overlays do not go on top of another.
 mkdir -p "$root/var/lib/docker" "$root/var/lib/sovereign"
 mount --bind "$disk/own/docker" "$root/var/lib/docker"
+if [ -n "$engine" ]; then
+  # What the engine knows of images is its own; their layers are seen where it looks for them.
+  cp -a "$engine/docker/." "$root/var/lib/docker"
+  layers=$root/var/lib/docker/overlay2
+  mount --bind "$layers" "$layers"
+  for source in "$engine"/layers/*; do
+    mount --bind "$source" "$layers/${source##*/}/diff"
+    mount -o remount,bind,ro "$layers/${source##*/}/diff"
+    # Without it, the engine lays a layer that nothing stands on out to be written to, which it cannot be.
+    : >"$layers/${source##*/}/committed"
+  done
+fi
 mount -o loop,noatime,nobarrier "$disk/state.img" "$root/var/lib/sovereign"
 chmod 700 "$root/var/lib/sovereign"
 

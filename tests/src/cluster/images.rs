@@ -13,12 +13,14 @@ use crate::lab::{component, system_program};
 /// An image: what stands in for a real one of that kind.
 #[derive(Debug, Clone)]
 pub struct Image {
+    /// Which it is, as long as it is no variation.
+    kind: Option<String>,
     config: Value,
     layers: Vec<String>,
 }
 
 impl Image {
-    /// `debian`, `busybox`, `ghost`, `mariadb`, `nostr-relay`, `radicale` or `bitcoin`.
+    /// A folder of `components/images`: `debian`, `busybox`, `ghost`, `mariadb` ...
     pub fn of(kind: &str) -> Self {
         let folder = component("images").join(kind);
         let read = |name: &str| {
@@ -27,6 +29,7 @@ impl Image {
                 .unwrap_or_else(|error| panic!("no image {}: {error}", path.display()))
         };
         Self {
+            kind: Some(kind.to_owned()),
             config: serde_json::from_str(&read("config.json")).expect("the component writes JSON"),
             layers: read("layers").lines().map(str::to_owned).collect(),
         }
@@ -34,12 +37,14 @@ impl Image {
 
     /// The same with a label: another image, with an id of its own.
     pub fn labelled(mut self, name: &str, value: &str) -> Self {
+        self.kind = None;
         self.config["config"]["Labels"][name] = json!(value);
         self
     }
 
     /// The same that runs something else.
     pub fn running(mut self, command: &[&str]) -> Self {
+        self.kind = None;
         self.config["config"]["Entrypoint"] = Value::Null;
         self.config["config"]["Cmd"] = json!(command);
         self
@@ -47,6 +52,21 @@ impl Image {
 
     /// Gives it to the engine of `machine` as `name`, over no network; says its id there.
     pub async fn load(&self, machine: &Machine, name: &str) -> String {
+        if !self.is_in_stock(machine, name).await {
+            self.send(machine, name).await;
+        }
+        let format = ["docker", "image", "inspect", "--format", "{{.Id}}", name];
+        machine.run(&format).await.expect(0).stdout.trim().into()
+    }
+
+    /// Whether the machine has it from the start; then it is called `name` as well.
+    async fn is_in_stock(&self, machine: &Machine, name: &str) -> bool {
+        let Some(kind) = &self.kind else { return false };
+        let tag = ["docker", "tag", &format!("stand-in/{kind}"), name];
+        machine.run(&tag).await.code == 0
+    }
+
+    async fn send(&self, machine: &Machine, name: &str) {
         let archive = self.archive(name);
         let mut command = machine.command(&["docker", "load", "--quiet"]);
         command.stdin(Stdio::piped());
@@ -73,8 +93,6 @@ impl Image {
         tokio::task::spawn_blocking(tar)
             .await
             .expect("the image is loaded");
-        let format = ["docker", "image", "inspect", "--format", "{{.Id}}", name];
-        machine.run(&format).await.expect(0).stdout.trim().into()
     }
 
     /// The arguments with which tar writes what `docker load` reads.

@@ -28,6 +28,18 @@ pub struct Machine {
     _groups: Groups,
 }
 
+/// What is on a machine when it boots.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Make {
+    /// What a host of a stack has: an engine with Compose.
+    Host,
+    /// The same, and its engine has every image of `Image::of`, as long as it is not started again: at its end it
+    /// lets go of everything that is mounted where its layers are.
+    Stocked,
+    /// What a hoster delivers: a shell. Packages that it lacks are in `/srv/packages`, where its apt finds them.
+    Bare,
+}
+
 /// How a command ended, and what it said.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outcome {
@@ -57,6 +69,7 @@ impl Outcome {
 /// What a machine is made of.
 pub(super) struct Plan<'a> {
     pub(super) name: &'a str,
+    pub(super) make: Make,
     pub(super) address: Ipv4Addr,
     pub(super) serial: usize,
     /// Where its disk is to be.
@@ -94,7 +107,8 @@ impl Machine {
                 .args([
                     &plan.disk,
                     &component("machine/base"),
-                    &component("machine/layer"),
+                    &component(plan.make.layer()),
+                    &plan.make.engine(),
                 ]);
             for (source, target) in &plan.binds {
                 command.args([source, target]);
@@ -121,11 +135,11 @@ impl Machine {
             process,
             _groups: groups,
         };
-        machine.ready().await;
+        machine.ready(plan.make.units()).await;
         machine
     }
 
-    async fn ready(&mut self) {
+    async fn ready(&mut self, units: &[&str]) {
         let what = format!("{} has booted", self.name);
         eventually(&what, BOOT, || {
             let ended = self.process.ended();
@@ -135,7 +149,7 @@ impl Machine {
                 self.name,
                 read(self.process.stderr())
             );
-            let up = self.command(&["systemctl", "is-active", "ssh", "docker"]);
+            let up = self.command(&[&["systemctl", "is-active"], units].concat());
             async {
                 let outcome = finish(up, "systemctl".into()).await;
                 if outcome.code == 0 {
@@ -247,6 +261,32 @@ impl Drop for Machine {
             if let Ok(said) = said {
                 let _ = fs::write(&self.journal, said.stdout);
             }
+        }
+    }
+}
+
+impl Make {
+    /// What is laid over the least Debian.
+    fn layer(self) -> &'static str {
+        match self {
+            Self::Host | Self::Stocked => "machine/layer",
+            Self::Bare => "bare/layer",
+        }
+    }
+
+    /// What runs once it has booted.
+    fn units(self) -> &'static [&'static str] {
+        match self {
+            Self::Host | Self::Stocked => &["ssh", "docker"],
+            Self::Bare => &["ssh"],
+        }
+    }
+
+    /// The images that its engine has from the start.
+    fn engine(self) -> PathBuf {
+        match self {
+            Self::Stocked => component("engine"),
+            Self::Host | Self::Bare => PathBuf::new(),
         }
     }
 }
