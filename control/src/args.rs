@@ -31,6 +31,9 @@ pub struct Cli {
     pub command: Command,
 }
 
+const AGREE: &str = "Agree to the terms of Let's Encrypt, which then gives certificates: \
+https://letsencrypt.org/repository/";
+
 const AFTER: &str = "'sovereign --help' has examples and exit codes.";
 
 const AFTER_LONG: &str = "\
@@ -163,8 +166,8 @@ pub struct Init {
     /// What it runs: a kind of service [default: ghost]
     #[arg(long = "use", value_name = "KIND")]
     pub kind: Option<String>,
-    /// Agree to the terms of Let's Encrypt, which then gives certificates: https://letsencrypt.org/repository/
-    #[arg(long)]
+    /// Agree to the terms of Let's Encrypt.
+    #[arg(long, help = AGREE)]
     pub agree: bool,
     /// Protect a new identity by a passphrase, which is asked for each time
     #[arg(long)]
