@@ -239,11 +239,16 @@ fn refused(host: &str, error: openssh::Error) -> Error {
 
 /// What `ssh` says around the one line that counts; its advice on how to forget a key is not ours.
 fn is_noise(line: &str) -> bool {
-    const NOISE: [&str; 5] = [
+    const NOISE: [&str; 10] = [
         "@",
+        "IT IS POSSIBLE THAT",
+        "Someone could be",
+        "It is also possible",
+        "Please contact",
+        "Add correct host key",
+        "Offending ",
         "remove with:",
         "ssh-keygen -f",
-        "Offending ",
         "Host key verification failed",
     ];
     line.is_empty() || NOISE.iter().any(|noise| line.starts_with(noise))

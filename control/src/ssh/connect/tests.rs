@@ -120,12 +120,17 @@ async fn a_closed_port_is_said_at_once() {
 #[test]
 fn of_a_changed_key_the_line_that_counts_is_quoted_and_not_how_to_forget_it() {
     let said = "@@@@@@\n@    WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED!     @\n@@@@@@\n\
+                IT IS POSSIBLE THAT SOMEONE IS DOING SOMETHING NASTY!\n\
+                It is also possible that a host key has just been changed.\n\
+                The fingerprint for the ED25519 key sent by the remote host is\nSHA256:abc.\n\
+                Please contact your system administrator.\nAdd correct host key in /h to get rid of this message.\n\
                 Offending ED25519 key in /k:1\n  remove with:\n  ssh-keygen -f \"/k\" -R \"10.77.0.11\"\n\
                 Host key for 10.77.0.11 has changed and you have requested strict checking.\nHost key verification failed.";
     let error = refused("h1", openssh::Error::Connect(std::io::Error::other(said)));
     assert_eq!(
         error.to_string(),
         "h1: no SSH connection: it shows another host key than the known one: \
+         The fingerprint for the ED25519 key sent by the remote host is\nSHA256:abc.\n\
          Host key for 10.77.0.11 has changed and you have requested strict checking."
     );
 }
