@@ -169,6 +169,7 @@ impl<'i> Subject<'i> {
         let service = &self.service.name;
         let own = self.definition.secrets.keys();
         let own = own.map(|name| catalogue::secret_key(service, name));
+        let own: Vec<_> = own.collect();
         let chosen = self
             .service
             .options
@@ -177,12 +178,18 @@ impl<'i> Subject<'i> {
                 model::Value::Secret(name) => Some(name.clone()),
                 _ => None,
             });
-        let mut all = own.chain(chosen);
-        match all.find(|name| !self.inputs.secrets.contains_key(name)) {
+        let mut all = own.iter().cloned().chain(chosen);
+        if let Some(name) = all.find(|name| !self.inputs.secrets.contains_key(name)) {
+            let service = service.clone();
+            return Err(RenderError::NoSecret { service, name });
+        }
+        // What is made here is a password; that of an application is read by the line.
+        let is_long = |name: &&String| self.inputs.secrets[*name].contains(char::is_control);
+        match own.iter().find(is_long) {
             None => Ok(()),
-            Some(name) => Err(RenderError::NoSecret {
+            Some(name) => Err(RenderError::SecretLines {
                 service: service.clone(),
-                name,
+                name: name.clone(),
             }),
         }
     }

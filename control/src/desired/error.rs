@@ -70,6 +70,14 @@ pub enum RenderError {
         /// The name in the secrets file.
         name: String,
     },
+    /// A password holds what no line holds.
+    #[error("{service}: the secret {name} has more than one line, or signs that are not printed")]
+    SecretLines {
+        /// The service.
+        service: String,
+        /// The name in the secrets file.
+        name: String,
+    },
     /// An image has no digest yet.
     #[error("{service}: {reference} is not in the lock file")]
     NotLocked {
@@ -177,6 +185,11 @@ impl RenderError {
                 format!("add a [[service]] with use = \"{kind}\" and host = \"{host}\"")
             }
             Self::NoSecret { name, .. } => format!("`sovereign secret set {name}` asks for it"),
+            Self::SecretLines { name, .. } => {
+                format!(
+                    "`sovereign secret set {name}` asks for it anew, `sovereign secret rotate {name}` makes one"
+                )
+            }
             Self::NotLocked { .. } => {
                 "`sovereign lock` finds out which image that means, and writes it down".to_owned()
             }

@@ -89,11 +89,15 @@ impl Bench {
     }
 
     fn render(&self) -> Result<Desired, RenderError> {
-        let (secrets, lock, program) = (self.secrets(), self.lock(), program());
+        self.render_with(&self.secrets())
+    }
+
+    fn render_with(&self, secrets: &BTreeMap<String, String>) -> Result<Desired, RenderError> {
+        let (lock, program) = (self.lock(), program());
         render(Inputs {
             stack: &self.stack,
             catalogue: &self.catalogue,
-            secrets: &secrets,
+            secrets,
             lock: &lock,
             program: &program,
             sources: &self.sources,

@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use sovereign_config::stack::model::ProxyAs;
+use sovereign_config::stack::model::{Engine, ProxyAs};
 
 use super::service::{self, Decision};
 use super::why::Options;
@@ -176,9 +176,21 @@ impl Planning<'_> {
             let options = self.options().get(&service.name);
             let mut decision = service::decide(service, seen, options);
             decision.why.extend(self.moved(service));
+            decision.why.extend(self.open_to_all(service));
             (service, decision)
         });
         decided.collect()
+    }
+
+    /// A Swarm knows no port of 127.0.0.1 alone.
+    fn open_to_all(&self, service: &DesiredService) -> Option<String> {
+        let fresh = !self.seen.services.contains_key(&service.name);
+        let port = service
+            .port
+            .filter(|_| fresh && self.host.engine == Engine::Swarm)?;
+        Some(format!(
+            "a Swarm publishes port {port} on all addresses: only a firewall keeps others out"
+        ))
     }
 
     /// A service that is new here and ran on another host has no data here.

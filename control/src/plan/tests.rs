@@ -6,7 +6,7 @@ mod filter;
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use sovereign_config::stack::model::ProxyAs;
+use sovereign_config::stack::model::{Engine, ProxyAs};
 
 use super::stage::*;
 use super::*;
@@ -65,6 +65,22 @@ fn first_deployment() {
     let desired = stack([host("h1", vec![blog(), cloud()]), host("h2", vec![])]);
     let observed = seen([("h1", bare()), ("h2", bare())]);
     snapshot("first", &plan(&desired, &observed, &Filter::default()));
+}
+
+#[test]
+fn a_port_that_a_swarm_opens_to_all_is_told_once() {
+    let told = |engine, seen_host| {
+        let desired = stack([DesiredHost {
+            engine,
+            ..host("h1", vec![cloud()])
+        }]);
+        let plan = plan(&desired, &seen([("h1", seen_host)]), &Filter::default());
+        show::text(&plan, Look::PLAIN).contains("publishes port 20001 on all addresses")
+    };
+    assert!(told(Engine::Swarm, bare()));
+    assert!(!told(Engine::Docker, bare()));
+    let before = as_it_should(&host("h1", vec![cloud().at('d')]));
+    assert!(!told(Engine::Swarm, before));
 }
 
 #[test]

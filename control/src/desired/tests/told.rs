@@ -86,6 +86,28 @@ fn what_is_wrong_is_found_without_secrets_and_digests() {
 }
 
 #[test]
+fn a_password_is_one_line() {
+    let bench = Bench::of("ghost", &[]);
+    let said = |value: &str| {
+        let mut secrets = bench.secrets();
+        secrets.insert("ghost.database_password".into(), value.into());
+        bench
+            .render_with(&secrets)
+            .map(drop)
+            .map_err(|error| error.to_string())
+    };
+    let wrong = "ghost: the secret ghost.database_password has more than one line, or signs that are not printed";
+    for (value, expected) in [
+        ("long-and_plain.1", Ok(())),
+        ("one\ntwo", Err(wrong.to_owned())),
+        ("one\n", Err(wrong.to_owned())),
+        ("o\0ne", Err(wrong.to_owned())),
+    ] {
+        assert_eq!(said(value), expected, "{value:?}");
+    }
+}
+
+#[test]
 fn what_runs_in_slot_b_is_asked_there() {
     let desired = rendered(&Bench::of("static", &[]), "static");
     let host = &desired.hosts[0];
